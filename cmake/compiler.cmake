@@ -1,0 +1,24 @@
+# One set of flags for everything of ours: warnings are errors, contraction off (the same bytes with every compiler).
+add_library(moecast_flags INTERFACE)
+target_include_directories(moecast_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(moecast_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror -ffp-contract=off>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict -Wno-array-bounds>)
+target_compile_definitions(moecast_flags INTERFACE EIGEN_MPL2_ONLY)
+
+if(MOECAST_SANITIZE)
+  add_compile_options(-fsanitize=${MOECAST_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${MOECAST_SANITIZE})
+  if(MOECAST_SANITIZE STREQUAL "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  foreach(language CXX CUDA)
+    if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+    endif()
+  endforeach()
+endif()

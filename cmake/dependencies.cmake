@@ -1,0 +1,11 @@
+# Everything here is a Debian 12 package; tools/install_dependencies.sh installs the list.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(Eigen3 REQUIRED NO_MODULE)
+find_package(Boost REQUIRED COMPONENTS program_options)
+find_package(ZLIB REQUIRED)
+if(MOECAST_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(benchmark REQUIRED)
+endif()

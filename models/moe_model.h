@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/gate.h"
+
+namespace moecast {
+
+enum class Activation { Gelu, Relu, SwiGlu };  // SwiGlu has three matrices, the others two
+enum class NormKind { LayerNorm, RmsNorm };
+enum class PositionKind { Learned, Rope };
+
+/// Where gate and routed experts of a Mixture-of-Experts block read their input (ScMoE, arXiv 2404.05019, sections 3.1,
+/// 4.2.1). Block l+1 is the MoE block, block l the one before it.
+enum class Shortcut {
+  None,  // H_{l+1}^MH, after this block's attention: the standard MoE
+  Pos1,  // H_l^MLP, the preceding block's output = this block's input
+  Pos2,  // H_l^MH, the preceding block after its attention
+  Pos3,  // H_{l-1}, the preceding block's input
+};
+
+/// How the shared expert and the routed sum are mixed (ScMoE section 5.2).
+enum class CoefficientGate {
+  DirectAdd,  // SE(x) + sum G E
+  Cg1,        // sigmoid(w.x) * SE(x) + sum G E
+};
+
+struct Attention {
+  std::int64_t heads = 1;
+  std::int64_t kv_heads = 1;  // heads % kv_heads == 0
+  std::int64_t head_dim = 64;
+
+  [[nodiscard]] std::int64_t query_width() const { return heads * head_dim; }
+  [[nodiscard]] std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+/// The MoE part of one block.
+struct MoeFfn {
+  std::int64_t expert_count = 8;
+  std::int64_t expert_width = 0;         // f of one routed expert
+  std::int64_t shared_expert_width = 0;  // 0: no shared expert
+  GateRule gate = {};
+  /// Slots per expert and source rank: C = top_k * floor(factor * ceil(T / E)) (Tutel); no value: dropless.
+  std::optional<double> capacity_factor = std::nullopt;
+  Shortcut shortcut = Shortcut::None;
+  CoefficientGate coefficient_gate = CoefficientGate::DirectAdd;  // only with a shared expert
+  double balance_loss_coefficient = 0.01;
+
+  /// C above; no value when dropless. `tokens` are those of one rank (and one micro-batch).
+  [[nodiscard]] std::optional<std::int64_t> capacity(std::int64_t tokens) const;
+};
+
+/// One transformer block: attention, then a dense FFN or a MoE. Pre-norm, residual.
+struct Block {
+  std::int64_t dense_width = 0;           // of the dense FFN; unused with moe
+  std::optional<MoeFfn> moe = std::nullopt;
+};
+
+/// What is trained. Complete and checked when it comes from read_moe_model or make_moe_model.
+struct MoeModel {
+  std::string name;
+  std::int64_t d_model = 0;
+  std::int64_t vocabulary = 0;
+  std::int64_t max_sequence = 0;
+  Attention attention = {};
+  Activation activation = Activation::Gelu;
+  NormKind norm = NormKind::LayerNorm;
+  PositionKind position = PositionKind::Learned;
+  bool bias = true;             // biases in linear layers and experts (GPT style)
+  bool tie_embeddings = true;   // output projection = token embedding
+  double norm_epsilon = 1e-5;
+  double rope_theta = 10000.0;
+  std::vector<Block> blocks;
+
+  [[nodiscard]] std::int64_t layer_count() const { return static_cast<std::int64_t>(blocks.size()); }
+  [[nodiscard]] std::int64_t matrices_per_ffn() const { return activation == Activation::SwiGlu ? 3 : 2; }
+  /// Columns of the first FFN matrix for width f: 2f with SwiGLU (gate | up), else f.
+  [[nodiscard]] std::int64_t ffn_input_columns(std::int64_t width) const {
+    return activation == Activation::SwiGlu ? 2 * width : width;
+  }
+};
+
+}  // namespace moecast

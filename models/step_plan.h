@@ -1,0 +1,139 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/units.h"
+#include "models/moe_model.h"
+#include "models/parallel_layout.h"
+#include "models/schedule.h"
+
+namespace moecast {
+
+/// What an operator does. Forward meaning; the backward of each exists too.
+enum class OpKind {
+  Embed,           // token + position embedding -> x_0
+  Attention,       // h = x + Proj(Attn(QKV(norm(x))))
+  Mlp,             // y = h + FFN(norm(h))
+  SharedExpert,    // se = FFN(norm(h)), and the coefficient gate c
+  Gate,            // routed input S: n = norm(S), logits, selection, rows, weights
+  Encode,          // permute n into the send buffer [experts, slots, d]
+  Dispatch,        // all-to-all to the expert owners (chunked)
+  Expert,          // grouped FFN over the local experts (chunked)
+  Combine,         // all-to-all back (chunked)
+  Decode,          // y = h + c * se + sum_j weight_j * row_j
+  Head,            // final norm, logits, cross-entropy
+  GradientReduce,  // sum of gradients over replicas
+  GradientNorm,    // squared norm of the gradients and its sum over ranks
+  Optimizer,       // AdamW
+};
+
+enum class Phase {
+  Forward,
+  Backward,        // gradients of inputs; and of weights, unless the plan has a WeightGradient for the operator
+  WeightGradient,  // gradients of weights alone: off the critical path (only Expert has it)
+  Update,          // GradientReduce, GradientNorm, Optimizer
+};
+
+/// Queues of one rank. Operators of one lane run one at a time in plan order; lanes run beside each other.
+enum class Lane { Compute, Comm, CopyOut, CopyIn, Storage };
+inline constexpr int kLaneCount = 5;
+
+/// Arithmetic and memory traffic of one operator, in terms that a device's cost tables know.
+struct GemmWork {  // [m,k] x [k,n]
+  std::int64_t m = 0, n = 0, k = 0;
+};
+struct GroupedGemmWork {  // `groups` products [rows,k] x [k,n]; rows is the mean over groups
+  std::int64_t groups = 0;
+  double rows = 0;
+  std::int64_t n = 0, k = 0;
+};
+struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
+  std::int64_t batch = 0, sequence = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool backward = false;
+};
+enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
+  Norm, NormBackward, Activation, ActivationBackward, Bias, BiasGradient, Add, Embedding, EmbeddingBackward, CrossEntropy,
+  Gate, GateBackward, Permute, PermuteBackward, Unpermute, UnpermuteBackward, ScaleRows, ScaleRowsBackward, AdamW,
+  SquaredNorm, Copy, Cast, Fill, Rope, RopeBackward,
+};
+struct MemoryWork {
+  MemoryKernel kernel = MemoryKernel::Copy;
+  std::int64_t rows = 0, columns = 0;  // the kernel's main operand
+  Bytes bytes{0};                      // read + written, each operand once
+};
+using Work = std::variant<GemmWork, GroupedGemmWork, AttentionWork, MemoryWork>;
+
+[[nodiscard]] Flops flops(const Work& work);  // 2mnk; causal attention counts the lower triangle only
+[[nodiscard]] Bytes bytes(const Work& work, std::int64_t bytes_per_element);
+
+enum class Collective { AllToAll, AllReduce, ReduceScatter, AllGather, Broadcast, PointToPoint };
+
+struct Communication {
+  Collective collective = Collective::AllToAll;
+  Group group = Group::Expert;
+  Bytes buffer{0};  // of one rank, its own share included: all-to-all send buffer, all-reduce buffer, ...
+};
+
+struct Operator {
+  OpId id;
+  OpKind kind = OpKind::Embed;
+  Phase phase = Phase::Forward;
+  Lane lane = Lane::Compute;
+  std::optional<LayerId> layer = std::nullopt;  // block; none for Embed, Head and whole-model operators
+  std::int32_t micro_batch = 0;
+  std::int32_t chunk = 0, chunk_count = 1;
+  std::vector<Work> work = {};                              // compute lane: kernels in the order in which they run
+  std::optional<Communication> communication = std::nullopt;  // comm lane
+  std::vector<OpId> dependencies = {};                        // smaller ids only
+
+  /// "L3.Dispatch.F" or "L3.Expert.B.c1": stable, unique inside a plan up to the micro-batch.
+  [[nodiscard]] std::string name() const;
+};
+
+/// Tokens of one step.
+struct Batch {
+  std::int64_t micro_batch = 1;        // sequences per rank and micro-batch
+  std::int64_t micro_batch_count = 1;  // gradient accumulation
+  std::int64_t sequence = 0;
+  [[nodiscard]] std::int64_t tokens() const { return micro_batch * sequence; }  // per rank and micro-batch
+};
+
+/// One training step of one rank (all ranks run the same plan): operators in issue order, each lane first in, first
+/// out. The runtime executes it, the simulator times it; neither adds or drops an operator.
+struct StepPlan {
+  std::vector<Operator> operators;
+  Schedule schedule;  // slots resolved
+  std::int64_t bytes_per_element = 4;
+};
+
+/// Expected duration of an operator, for choosing slots; need not be exact.
+using OperatorTime = std::function<Duration(const Operator&)>;
+
+struct StepPlanRequest {
+  const MoeModel& model;
+  const ParallelLayout& layout;
+  Batch batch;
+  Schedule schedule;
+  std::int64_t bytes_per_element = 4;  // of activations and of what travels
+  OperatorTime operator_time = {};     // needed when a slot is auto
+};
+
+/// Builds the plan. BadInput when layout and model do not fit (experts % EP, a shortcut without a preceding block, a
+/// slot outside the window, chunks on a sequential schedule ...).
+[[nodiscard]] Result<StepPlan> build_step_plan(const StepPlanRequest& request);
+
+[[nodiscard]] std::string_view to_text(OpKind kind);
+[[nodiscard]] std::string_view to_text(Phase phase);
+[[nodiscard]] std::string_view to_text(Lane lane);
+[[nodiscard]] std::string_view to_text(Collective collective);
+[[nodiscard]] std::string_view to_text(MemoryKernel kernel);
+
+}  // namespace moecast

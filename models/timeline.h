@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/units.h"
+#include "models/step_plan.h"
+
+namespace moecast {
+
+/// One operator's execution on one rank: from when its lane began it (a collective may first wait for its peers) to
+/// when it was done.
+struct Span {
+  OpId op;
+  Rank rank;
+  Lane lane = Lane::Compute;
+  std::int32_t step = 0;
+  Instant start{};
+  Instant end{};
+  [[nodiscard]] Duration duration() const { return end - start; }
+};
+
+/// What happened, measured or simulated: spans refer to the operators of `plan`. The same metrics judge both.
+struct Timeline {
+  std::string source;  // "measured", "simulated", with what made it: "measured: cpu x2, inproc paced 1 GB/s"
+  StepPlan plan;
+  std::int64_t rank_count = 1;
+  std::vector<Span> spans;  // ordered by (step, rank, lane, start)
+};
+
+/// Lays one rank's plan out in time with the given duration for each operator (index = OpId), lanes first in, first
+/// out, dependencies obeyed, nothing else in the way: the best that the plan allows. One step, rank 0.
+[[nodiscard]] Timeline project(const StepPlan& plan, const std::vector<Duration>& durations);
+
+}  // namespace moecast
