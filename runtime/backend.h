@@ -123,6 +123,7 @@ class Backend {
                              Tensor dx, bool accumulate, Tensor dgain, Tensor dbias) = 0;
 
   // Attention: causal; qkv is [T, (heads + 2 kv_heads) * head_dim], columns q heads | k heads | v heads ------------
+  /// Scores are scaled by 1 / sqrt(head_dim). log_sum_exp is [batch, heads, sequence], natural logarithm.
   virtual void attention(Lane lane, const AttentionShape& shape, Tensor qkv, Tensor out, Tensor log_sum_exp) = 0;
   virtual void attention_backward(Lane lane, const AttentionShape& shape, Tensor qkv, Tensor out, Tensor log_sum_exp,
                                   Tensor dout, Tensor dqkv) = 0;
