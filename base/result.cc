@@ -27,10 +27,14 @@ std::string Error::text() const {
 int exit_code(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::BadInput:
-    case ErrorKind::Unavailable: return 2;
-    case ErrorKind::RunFailed: return 3;
-    case ErrorKind::CheckFailed: return 1;
-    case ErrorKind::Interrupted: return 130;
+    case ErrorKind::Unavailable:
+      return 2;
+    case ErrorKind::RunFailed:
+      return 3;
+    case ErrorKind::CheckFailed:
+      return 1;
+    case ErrorKind::Interrupted:
+      return 130;
   }
   return 3;
 }

@@ -24,8 +24,8 @@ struct Problem {
   std::string file;
   int line = 0;
   int column = 0;
-  std::string pointer;     // JSON pointer, "" for the whole document
-  std::string code;        // "unknown-key", "missing-key", "wrong-type", "out-of-range", "bad-unit", "syntax", ...
+  std::string pointer;  // JSON pointer, "" for the whole document
+  std::string code;     // "unknown-key", "missing-key", "wrong-type", "out-of-range", "bad-unit", "syntax", ...
   std::string expected;
   std::string found;
   std::string suggestion;  // nearest valid key or value, "" if none
@@ -36,8 +36,8 @@ struct Problem {
 
 struct Error {
   ErrorKind kind = ErrorKind::RunFailed;
-  std::string place;    // file, JSON pointer, rank, operator; may be empty
-  std::string message;  // what was found and what was expected
+  std::string place;                   // file, JSON pointer, rank, operator; may be empty
+  std::string message;                 // what was found and what was expected
   std::vector<Problem> problems = {};  // every problem of an input file; may be empty
 
   /// "place: message", then one line for each problem.
@@ -50,15 +50,24 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}    // NOLINT: implicit by design
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit by design
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit by design
 
   [[nodiscard]] bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
 
-  [[nodiscard]] T& value() & { check(); return std::get<0>(state_); }
-  [[nodiscard]] const T& value() const& { check(); return std::get<0>(state_); }
-  [[nodiscard]] T&& value() && { check(); return std::get<0>(std::move(state_)); }
+  [[nodiscard]] T& value() & {
+    check();
+    return std::get<0>(state_);
+  }
+  [[nodiscard]] const T& value() const& {
+    check();
+    return std::get<0>(state_);
+  }
+  [[nodiscard]] T&& value() && {
+    check();
+    return std::get<0>(std::move(state_));
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T* operator->() { return &value(); }
@@ -93,9 +102,9 @@ class [[nodiscard]] Status {
 }  // namespace moecast
 
 /// Returns the error of a Status or Result expression from the enclosing function.
-#define RETURN_IF_ERROR(expression)                                 \
-  do {                                                              \
-    if (auto status_ = (expression); !status_.ok()) [[unlikely]] {  \
-      return status_.error();                                       \
-    }                                                               \
+#define RETURN_IF_ERROR(expression)                                \
+  do {                                                             \
+    if (auto status_ = (expression); !status_.ok()) [[unlikely]] { \
+      return status_.error();                                      \
+    }                                                              \
   } while (false)

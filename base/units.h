@@ -25,8 +25,14 @@ class Quantity {
   friend constexpr Quantity operator*(Quantity a, Rep factor) { return Quantity(a.count_ * factor); }
   friend constexpr Quantity operator*(Rep factor, Quantity a) { return Quantity(a.count_ * factor); }
   friend constexpr double operator/(Quantity a, Quantity b) { return a.value() / b.value(); }
-  constexpr Quantity& operator+=(Quantity other) { count_ += other.count_; return *this; }
-  constexpr Quantity& operator-=(Quantity other) { count_ -= other.count_; return *this; }
+  constexpr Quantity& operator+=(Quantity other) {
+    count_ += other.count_;
+    return *this;
+  }
+  constexpr Quantity& operator-=(Quantity other) {
+    count_ -= other.count_;
+    return *this;
+  }
 
  private:
   Rep count_{};
