@@ -137,16 +137,13 @@ Status GemmEngine::run(const Product& product, void* workspace, cudaStream_t str
   return multiply(handle_, product, (*exact)[0], workspace, stream);
 }
 
-Result<int> GemmEngine::algorithm_count(const Product& product, int limit) {
-  const Result<std::vector<cublasLtMatmulAlgo_t>> proposed = propose(handle_, product, limit);
-  if (!proposed.ok()) return proposed.error();
-  return static_cast<int>(proposed->size());
+Result<std::vector<cublasLtMatmulAlgo_t>> GemmEngine::algorithms(const Product& product, int limit) {
+  return propose(handle_, product, limit);
 }
 
-Status GemmEngine::run_algorithm(const Product& product, int index, int limit, void* workspace, cudaStream_t stream) {
-  const Result<std::vector<cublasLtMatmulAlgo_t>> proposed = propose(handle_, product, limit);
-  if (!proposed.ok()) return proposed.error();
-  return multiply(handle_, product, proposed->at(static_cast<std::size_t>(index)), workspace, stream);
+Status GemmEngine::run_with(const Product& product, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
+                            cudaStream_t stream) {
+  return multiply(handle_, product, algorithm, workspace, stream);
 }
 
 }  // namespace moecast::cuda

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <tuple>
+#include <vector>
 
 #include "base/result.h"
 #include "runtime/cuda/kernels/launch.h"
@@ -44,10 +45,10 @@ class GemmEngine {
   /// multiple: token counts of experts change with every step.
   [[nodiscard]] Status run(const Product& product, void* workspace, cudaStream_t stream, Index row_bucket = 1,
                            bool bucket_k = false);
-  /// Every algorithm that the library proposes for the product, best first, at most `limit`; for benches.
-  [[nodiscard]] Result<int> algorithm_count(const Product& product, int limit);
-  [[nodiscard]] Status run_algorithm(const Product& product, int index, int limit, void* workspace,
-                                     cudaStream_t stream);
+  /// The algorithms that the library proposes for the product, best first by its own estimate; for benches.
+  [[nodiscard]] Result<std::vector<cublasLtMatmulAlgo_t>> algorithms(const Product& product, int limit);
+  [[nodiscard]] Status run_with(const Product& product, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
+                                cudaStream_t stream);
 
  private:
   /// Everything that the choice of an algorithm depends on; alignments are powers of two up to 256.
