@@ -1,0 +1,68 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "runtime/executor.h"
+
+namespace moecast {
+
+/// The executor for backends that run a kernel on the calling thread: one thread for each lane (the caller is the
+/// compute lane). A finished operator sets its flag; whoever waits for it sleeps on that flag alone (futex), so an
+/// operator wakes nobody who does not need it. In steady state a step allocates only the spans that it returns.
+class ThreadedExecutor final : public Executor {
+ public:
+  explicit ThreadedExecutor(const Clock& clock) : clock_(clock) {}
+  ~ThreadedExecutor() override;
+  ThreadedExecutor(const ThreadedExecutor&) = delete;
+  ThreadedExecutor& operator=(const ThreadedExecutor&) = delete;
+
+  Result<std::vector<Span>> run_step(const StepPlan& plan, OperatorRunner& runner, std::int32_t step,
+                                     Rank rank) override;
+
+ private:
+  struct LaneState {
+    std::vector<OpId> operators;  // of this step, in plan order
+    std::vector<Span> spans;
+    std::atomic<std::uint32_t> begun{0};     // steps handed to the worker
+    std::atomic<std::uint32_t> finished{0};  // steps that it has ended
+    std::jthread worker;                     // none for the compute lane
+  };
+  struct Step {
+    const StepPlan* plan = nullptr;
+    OperatorRunner* runner = nullptr;
+    std::int32_t step = 0;
+    Rank rank;
+  };
+
+  void prepare(const Step& step);
+  void start_worker(LaneState& lane);
+  void work(LaneState& lane);
+  void run_lane(LaneState& lane);
+  [[nodiscard]] bool run_operator(LaneState& lane, const Operator& op);
+  void wait_for_dependencies(const Operator& op);
+  void set_done(OpId op);
+  void fail(const Error& error);
+  [[nodiscard]] std::vector<Span> collect_spans() const;
+
+  const Clock& clock_;
+  std::array<LaneState, kLaneCount> lanes_;
+  std::atomic<bool> stopping_{false};
+
+  // Of the current step; written before the workers are started.
+  Step current_;
+  std::uint32_t epoch_ = 0;                             // number of this run
+  std::unique_ptr<std::atomic<std::uint32_t>[]> done_;  // by OpId: epoch_ once the operator is done
+  std::size_t done_capacity_ = 0;
+  std::atomic<bool> failed_{false};
+  std::mutex error_mutex_;
+  std::optional<Error> error_;  // the first, guarded by error_mutex_
+};
+
+}  // namespace moecast

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "runtime/backend.h"
+
+namespace moecast::testing {
+
+/// An asynchronous backend without kernels: it writes down what is asked of it and knows when events would happen.
+/// Every lane has a time; `work` lets it pass, an event takes it, waiting for an event lifts it.
+class FakeStreamBackend final : public Backend {
+ public:
+  std::vector<std::string> log;  // "record comm 3", "wait compute 4", "run 2", "synchronize comm"
+  Status device_status = {};
+
+  /// A kernel of this length on that lane.
+  void work(Lane lane, Duration duration) { lane_time_[lane] += duration; }
+
+  std::string name() const override { return "fake"; }
+  std::string device_name() const override { return "fake"; }
+  bool asynchronous() const override { return true; }
+  void synchronize(Lane lane) override { log.push_back(fmt::format("synchronize {}", lane_name(lane))); }
+  void reserve_events(int capacity) override { log.push_back(fmt::format("reserve {}", capacity)); }
+  void record_event(Lane lane, int index) override {
+    log.push_back(fmt::format("record {} {}", lane_name(lane), index));
+    event_time_[index] = lane_time_[lane];
+  }
+  void wait_event(Lane lane, int index) override {
+    log.push_back(fmt::format("wait {} {}", lane_name(lane), index));
+    ASSERT(event_time_.contains(index), "event {} was never recorded", index);
+    lane_time_[lane] = std::max(lane_time_[lane], event_time_[index]);
+  }
+  Duration elapsed(int from, int to) override { return event_time_.at(to) - event_time_.at(from); }
+  Status check() override { return device_status; }
+
+  // No memory, no kernels ---------------------------------------------------------------------------------------------
+  Result<std::unique_ptr<DeviceMemory>> allocate(Bytes) override { return none(); }
+  Result<std::unique_ptr<DeviceMemory>> allocate_host(Bytes) override { return none(); }
+  void copy(Lane, Tensor, Tensor) override { never(); }
+  void upload(Lane, Tensor, const void*) override { never(); }
+  void download(Lane, void*, Tensor) override { never(); }
+  void fill(Lane, Tensor, double) override { never(); }
+  void add(Lane, Tensor, Tensor) override { never(); }
+  void cast(Lane, Tensor, Tensor) override { never(); }
+  void add_scaled_rows(Lane, Tensor, Tensor, Tensor) override { never(); }
+  void scaled_rows_backward(Lane, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
+  void sigmoid(Lane, Tensor) override { never(); }
+  void sigmoid_backward(Lane, Tensor, Tensor) override { never(); }
+  void gemm(Lane, bool, bool, Tensor, Tensor, Tensor, bool) override { never(); }
+  void grouped_gemm(Lane, Tensor, Tensor, bool, std::span<const std::int64_t>, Tensor) override { never(); }
+  void grouped_gemm_weight(Lane, Tensor, Tensor, std::span<const std::int64_t>, Tensor) override { never(); }
+  void bias_add(Lane, Tensor, Tensor, std::span<const std::int64_t>) override { never(); }
+  void bias_gradient(Lane, Tensor, std::span<const std::int64_t>, Tensor) override { never(); }
+  void activation(Lane, Activation, Tensor, Tensor) override { never(); }
+  void activation_backward(Lane, Activation, Tensor, Tensor, Tensor) override { never(); }
+  void norm(Lane, NormKind, Tensor, Tensor, Tensor, double, Tensor, Tensor, Tensor) override { never(); }
+  void norm_backward(Lane, NormKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, bool, Tensor, Tensor) override {
+    never();
+  }
+  void attention(Lane, const AttentionShape&, Tensor, Tensor, Tensor) override { never(); }
+  void attention_backward(Lane, const AttentionShape&, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
+  void rope(Lane, const AttentionShape&, double, Tensor, bool) override { never(); }
+  void embedding(Lane, Tensor, Tensor, Tensor, std::int64_t, Tensor) override { never(); }
+  void embedding_backward(Lane, Tensor, Tensor, std::int64_t, Tensor, Tensor) override { never(); }
+  void cross_entropy(Lane, Tensor, Tensor, double, Tensor) override { never(); }
+  void gate(Lane, const GateRule&, std::optional<std::int64_t>, Tensor, const GateTensors&) override { never(); }
+  void gate_backward(Lane, const GateRule&, const GateTensors&, Tensor, double, Tensor) override { never(); }
+  void permute(Lane, Tensor, Tensor, Tensor) override { never(); }
+  void permute_backward(Lane, Tensor, Tensor, Tensor, bool) override { never(); }
+  void unpermute(Lane, Tensor, Tensor, Tensor, Tensor, bool) override { never(); }
+  void unpermute_backward(Lane, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
+  void adamw(Lane, const AdamWStep&, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
+  void squared_norm(Lane, Tensor, Tensor, bool) override { never(); }
+
+ private:
+  static const char* lane_name(Lane lane) { return lane == Lane::Compute ? "compute" : "comm"; }
+  static void never() { ASSERT(false, "the fake backend has no kernels"); }
+  static Error none() { return {ErrorKind::Unavailable, "", "the fake backend has no memory"}; }
+
+  std::map<Lane, Duration> lane_time_;
+  std::map<int, Duration> event_time_;
+};
+
+}  // namespace moecast::testing
