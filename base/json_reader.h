@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,42 +11,11 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/json_document.h"
 #include "base/result.h"
 #include "base/units.h"
 
 namespace moecast {
-
-/// A parsed JSON document in which every value knows the file, line and column that it came from.
-///
-/// Parsing is strict: no comments, no trailing commas, no duplicate keys, at most 64 levels. `"extends": "a.json"` (or
-/// a list) in a file's top object merges those files first (RFC 7386: objects merge, arrays replace, null deletes),
-/// paths relative to the file that names them; a cycle is an error that shows the chain.
-class JsonDocument {
- public:
-  [[nodiscard]] static Result<JsonDocument> read(const std::filesystem::path& path);
-  /// Text that came from elsewhere; `name` stands for the file in messages. "extends" is relative to `folder`.
-  [[nodiscard]] static Result<JsonDocument> parse(std::string_view text, std::string name,
-                                                  const std::filesystem::path& folder = ".");
-
-  JsonDocument(JsonDocument&&) noexcept;
-  JsonDocument& operator=(JsonDocument&&) noexcept;
-  ~JsonDocument();
-
-  /// Sets the value at a JSON pointer ("/cluster/nodes"); `value` is JSON text, or, if it is not, a string. Missing
-  /// objects on the way are made: a name that nothing reads is reported by JsonReader::finish as an unknown key.
-  [[nodiscard]] Status set(std::string_view pointer, std::string_view value);
-
-  [[nodiscard]] const std::string& file() const;
-  /// The merged document, for storing beside results.
-  [[nodiscard]] const nlohmann::ordered_json& json() const;
-
-  struct Data;
-
- private:
-  friend class JsonReader;
-  explicit JsonDocument(std::unique_ptr<Data> data);
-  std::unique_ptr<Data> data_;
-};
 
 /// A table of names for an enumeration: the first spelling of a value is the one that is printed.
 template <typename E>
@@ -62,6 +30,7 @@ using EnumNames = std::vector<std::pair<std::string_view, E>>;
 ///   JsonReader link = reader.object("link"); ... ; link is checked when reader finishes
 ///   RETURN_IF_ERROR(reader.finish());
 ///
+/// The document outlives its readers and stays where it is.
 /// A required key that is missing or wrong gives a default-constructed value; finish() says so.
 class JsonReader {
  public:
@@ -132,8 +101,5 @@ class JsonReader {
   std::shared_ptr<State> state_;  // shared by the readers of one document: all report into one list
   std::size_t node_ = 0;
 };
-
-/// The candidate within edit distance max(1, length / 3) of `name` that is nearest, or "".
-[[nodiscard]] std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace moecast

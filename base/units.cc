@@ -3,7 +3,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <limits>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -97,21 +97,47 @@ std::string exact_text(double value, const std::array<Unit, N>& units, std::size
   return best;
 }
 
+/// Three digits in the largest unit that leaves a number of 1 or more; whole numbers of the smallest unit as they are.
 template <std::size_t N>
-std::string pretty_text(double value, const std::array<Unit, N>& units, std::size_t decimal_count) {
+std::string pretty_text(double value, const std::array<Unit, N>& units, std::size_t unit_count) {
+  if (value < 0) return "-" + pretty_text(-value, units, unit_count);
   std::size_t i = 0;
-  while (i + 1 < decimal_count && value >= units[i + 1].factor * 0.9995) ++i;
+  while (i + 1 < unit_count && value >= units[i + 1].factor * 0.9995) ++i;
   const double scaled = value / units[i].factor;
-  const int digits = scaled >= 99.95 || scaled == 0 ? 0 : scaled >= 9.995 ? 1 : 2;
+  const bool plain = scaled >= 99.95 || (i == 0 && scaled == std::floor(scaled));
+  const int digits = plain ? 0 : scaled >= 9.995 ? 1 : 2;
   return fmt::format("{:.{}f} {}", scaled, digits, units[i].name);
 }
 
-Result<std::int64_t> whole(std::string_view text, Result<double> value, std::string_view what) {
+constexpr std::int64_t kExactInDouble = std::int64_t{1} << 53;
+
+/// Whole numbers of whole units beyond 2^53, which a double cannot hold ("9007199254740993 B").
+template <std::size_t N>
+std::optional<std::int64_t> large_whole(std::string_view text, const std::array<Unit, N>& units) {
+  const std::string_view body = trimmed(text);
+  std::int64_t number = 0;
+  const auto [rest, code] = std::from_chars(body.data(), body.data() + body.size(), number);
+  if (code != std::errc() || number <= kExactInDouble) return std::nullopt;
+  const std::string_view name = trimmed(body.substr(static_cast<std::size_t>(rest - body.data())));
+  return name == units[0].name ? std::optional(number) : std::nullopt;
+}
+
+/// A quantity counted in whole base units (bytes, nanoseconds): fractions round to the nearest.
+template <std::size_t N>
+Result<std::int64_t> parse_whole(std::string_view text, const std::array<Unit, N>& units, std::string_view example) {
+  if (const std::optional<std::int64_t> exact = large_whole(text, units)) return *exact;
+  const Result<double> value = parse_quantity(text, units, example);
   if (!value.ok()) return value.error();
-  if (*value >= 9.2e18)
-    return Error{ErrorKind::BadInput, fmt::format("\"{}\"", text),
-                 fmt::format("is more {} than fit into 63 bits", what)};
+  if (*value >= 0x1p63) {
+    return Error{ErrorKind::BadInput, fmt::format("\"{}\"", text), fmt::format("is more than 2^63 {}", units[0].name)};
+  }
   return static_cast<std::int64_t>(std::llround(*value));
+}
+
+template <std::size_t N>
+std::string exact_whole_text(std::int64_t count, const std::array<Unit, N>& units, std::size_t decimal_count) {
+  if (count > kExactInDouble) return fmt::format("{} {}", count, units[0].name);
+  return exact_text(static_cast<double>(count), units, decimal_count);
 }
 
 }  // namespace
@@ -122,7 +148,7 @@ Duration duration_from_seconds(double value) {
 }
 
 Result<Bytes> parse_bytes(std::string_view text) {
-  const Result<std::int64_t> count = whole(text, parse_quantity(text, kByteUnits, "80 GiB"), "bytes");
+  const Result<std::int64_t> count = parse_whole(text, kByteUnits, "80 GiB");
   if (!count.ok()) return count.error();
   return Bytes(*count);
 }
@@ -142,16 +168,16 @@ Result<FlopsPerSecond> parse_flops_per_second(std::string_view text) {
   return FlopsPerSecond(*value);
 }
 Result<Duration> parse_duration(std::string_view text) {
-  const Result<std::int64_t> count = whole(text, parse_quantity(text, kTimeUnits, "12 us"), "nanoseconds");
+  const Result<std::int64_t> count = parse_whole(text, kTimeUnits, "12 us");
   if (!count.ok()) return count.error();
   return Duration(*count);
 }
 
-std::string to_text(Bytes value) { return exact_text(value.value(), kByteUnits, 6); }
+std::string to_text(Bytes value) { return exact_whole_text(value.count(), kByteUnits, 6); }
 std::string to_text(Flops value) { return exact_text(value.value(), kFlopUnits, kFlopUnits.size()); }
 std::string to_text(BytesPerSecond value) { return exact_text(value.value(), kByteRateUnits, 6); }
 std::string to_text(FlopsPerSecond value) { return exact_text(value.value(), kFlopRateUnits, kFlopRateUnits.size()); }
-std::string to_text(Duration value) { return exact_text(static_cast<double>(value.count()), kTimeUnits, 4); }
+std::string to_text(Duration value) { return exact_whole_text(value.count(), kTimeUnits, 4); }
 
 std::string pretty(Bytes value) { return pretty_text(value.value(), kByteUnits, 6); }
 std::string pretty(Flops value) { return pretty_text(value.value(), kFlopUnits, kFlopUnits.size()); }

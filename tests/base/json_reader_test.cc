@@ -1,9 +1,13 @@
 #include "base/json_reader.h"
 
+#include <array>
 #include <fstream>
 #include <limits>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/nearest.h"
 
 namespace moecast {
 namespace {
@@ -142,6 +146,89 @@ TEST(JsonDocument, SetOverridesAndUnreadPointersAreUnknownKeys) {
   const Status status = reader.finish();
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().problems[0].suggestion, "sequence");
+}
+
+TEST(JsonDocument, ColumnsCountCharactersAndSkipTheByteOrderMark) {
+  const JsonDocument doc = document(
+      "\xEF\xBB\xBF{\"n\xC3\xBC"
+      "m\": 1, \"b\": \"x\\\\\\\"\",\n \"c\":[-1.5e3,true]}");
+  EXPECT_EQ(doc.place("/b").column, 17);
+  EXPECT_EQ(doc.place("/c/0").line, 2);
+  EXPECT_EQ(doc.place("/c/0").column, 7);
+  EXPECT_EQ(doc.place("/c/1").column, 14);
+  EXPECT_EQ(doc.place("/c/1/none").column, 14);  // the nearest value around it
+}
+
+TEST(JsonDocument, MergePatchFollowsTheExamplesOfRfc7386) {
+  // RFC 7386, appendix A, those whose original and patch are objects.
+  const std::vector<std::array<std::string, 3>> cases = {
+      {R"({"a":"b"})", R"({"a":"c"})", R"({"a":"c"})"},
+      {R"({"a":"b"})", R"({"b":"c"})", R"({"a":"b","b":"c"})"},
+      {R"({"a":"b"})", R"({"a":null})", R"({})"},
+      {R"({"a":"b","b":"c"})", R"({"a":null})", R"({"b":"c"})"},
+      {R"({"a":["b"]})", R"({"a":"c"})", R"({"a":"c"})"},
+      {R"({"a":"c"})", R"({"a":["b"]})", R"({"a":["b"]})"},
+      {R"({"a":{"b":"c"}})", R"({"a":{"b":"d","c":null}})", R"({"a":{"b":"d"}})"},
+      {R"({"a":[{"b":"c"}]})", R"({"a":[1]})", R"({"a":[1]})"},
+      {R"({"e":null})", R"({"a":1})", R"({"a":1})"},  // differs: a scenario holds no null
+      {R"({})", R"({"a":{"bb":{"ccc":null}}})", R"({"a":{"bb":{}}})"},
+  };
+  for (const auto& [original, patch, expected] : cases) {
+    write_temporary("original.json", original);
+    const std::string extending = patch.substr(0, 1) + R"("extends":"original.json")" + "," + patch.substr(1);
+    const Result<JsonDocument> merged = JsonDocument::read(write_temporary("patch.json", extending));
+    ASSERT_TRUE(merged.ok()) << merged.error().text();
+    EXPECT_EQ(merged->json().dump(), expected) << original << " " << patch;
+  }
+}
+
+TEST(JsonDocument, SetKeepsThePlacesOfItsNeighbours) {
+  JsonDocument doc = document("{\"a\": 1,\n \"ab\": 2}");
+  ASSERT_TRUE(doc.set("/a", "5").ok());
+  EXPECT_EQ(doc.place("/ab").line, 2);
+  EXPECT_EQ(doc.place("/a").file, "--set /a");
+  EXPECT_EQ(doc.place("/a").line, 0);
+}
+
+TEST(JsonDocument, SetTakesTextThatIsNoJsonAsText) {
+  JsonDocument doc = document("{}");
+  ASSERT_TRUE(doc.set("/cluster/link", "400 Gb/s").ok());
+  ASSERT_TRUE(doc.set("/a~1b", "x").ok());
+  JsonReader reader(doc);
+  EXPECT_EQ(reader.object("cluster").bytes_per_second("link"), BytesPerSecond(50e9));
+  EXPECT_EQ(reader.text("a/b"), "x");
+  EXPECT_TRUE(reader.finish().ok());
+  EXPECT_FALSE(doc.set(std::string(1000, '/'), "1").ok());
+}
+
+TEST(JsonReader, ReportsFiftyProblemsAndHowManyThereAre) {
+  std::string text = "{";
+  for (int i = 0; i < 80; ++i) text += (i > 0 ? "," : "") + ("\"key" + std::to_string(i)) + "\": 1";
+  const JsonDocument doc = document(text + "}");
+  JsonReader reader(doc);
+  const Status status = reader.finish();
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().problems.size(), 50U);
+  EXPECT_EQ(status.error().message, "80 problems, the first 50:");
+  EXPECT_EQ(reader.finish().error().message, status.error().message);  // asking again adds nothing
+}
+
+TEST(JsonReader, PathsAreRelativeToTheFileInWhichTheyStand) {
+  const std::string path = write_temporary("paths.json", R"({"text": "data/a.txt", "absolute": "/b"})");
+  const Result<JsonDocument> doc = JsonDocument::read(path);
+  ASSERT_TRUE(doc.ok());
+  JsonReader reader(*doc);
+  EXPECT_EQ(reader.path("text"), (std::filesystem::path(testing::TempDir()) / "data/a.txt").lexically_normal());
+  EXPECT_EQ(reader.path("absolute"), std::filesystem::path("/b"));
+  EXPECT_EQ(reader.path("none", "c"), std::filesystem::path("c"));
+  EXPECT_TRUE(reader.finish().ok());
+}
+
+TEST(NearestName, StaysWithinAThirdOfTheLength) {
+  const std::vector<std::string> names = {"nodes", "ranks", "bandwidth"};
+  EXPECT_EQ(nearest_name("nodez", names), "nodes");
+  EXPECT_EQ(nearest_name("bandwith", names), "bandwidth");
+  EXPECT_EQ(nearest_name("latency", names), "");
 }
 
 }  // namespace

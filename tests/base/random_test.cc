@@ -1,6 +1,7 @@
 #include "base/random.h"
 
 #include <cmath>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -48,6 +49,27 @@ TEST(CounterRandom, StreamsAndEntitiesAreIndependent) {
   EXPECT_EQ(equal, 0);
 }
 
+TEST(CounterRandom, LognormalHasItsMedianAndMean) {
+  const CounterRandom random(7, 0);
+  double sum = 0;
+  int below_median = 0;
+  constexpr int kDraws = 100000;
+  for (std::uint64_t i = 0; i < kDraws; ++i) {
+    const double value = random.lognormal(1.0, 0.5, 0, i);
+    sum += value;
+    below_median += value < std::exp(1.0) ? 1 : 0;
+  }
+  EXPECT_NEAR(sum / kDraws, std::exp(1.0 + 0.5 * 0.5 / 2), 0.02);
+  EXPECT_NEAR(below_median / static_cast<double>(kDraws), 0.5, 0.006);
+}
+
+TEST(CounterRandom, BelowReachesBothEndsEvenly) {
+  const CounterRandom random(11, 0);
+  std::vector<int> count(7, 0);
+  for (std::uint64_t i = 0; i < 70000; ++i) ++count.at(static_cast<std::size_t>(random.below(7, 0, i)));
+  for (const int c : count) EXPECT_NEAR(c, 10000, 400);
+}
+
 TEST(Categorical, FollowsItsWeights) {
   const std::vector<double> weights = {1, 0, 3, 6};
   const Categorical categorical(weights);
@@ -68,8 +90,33 @@ TEST(PortableMath, AgreesWithTheLibraryToAFewUlps) {
   }
   EXPECT_EQ(portable_log(1.0), 0.0);
   EXPECT_EQ(portable_exp(0.0), 1.0);
-  EXPECT_NEAR(normal_quantile(0.975), 1.959963984540054, 5e-9);
-  EXPECT_NEAR(normal_quantile(1e-6), -4.753424308822899, 5e-8);
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    const double x = std::ldexp(random.uniform(3, i) + 0.5, static_cast<int>(random.below(20, 4, i)) - 10);
+    const double y = (random.uniform(5, i) - 0.5) * 20;
+    EXPECT_NEAR(portable_pow(x, y) / std::pow(x, y), 1.0, 1e-15 * (1 + std::fabs(y * std::log(x)))) << x << " " << y;
+  }
+}
+
+TEST(PortableMath, LimitsAreThoseOfDouble) {
+  EXPECT_EQ(portable_exp(710), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(portable_exp(-746), 0.0);
+  EXPECT_GT(portable_exp(-745), 0.0);
+  EXPECT_NEAR(portable_log(5e-324), std::log(5e-324), 1e-12);
+  EXPECT_NEAR(portable_log(1.7976931348623157e308), std::log(1.7976931348623157e308), 1e-12);
+}
+
+TEST(PortableMath, NormalQuantileInvertsTheDistributionFunction) {
+  for (double p = 1e-300; p < 0.5; p *= 3) {
+    const double z = normal_quantile(p);
+    // d ln(p) / dz is about -z in the tail, so an error of 1e-15 in z shows as 1e-15 z^2 in p.
+    EXPECT_NEAR(std::erfc(-z / std::sqrt(2.0)) / 2 / p, 1.0, 2e-15 * (3 + z * z)) << p;
+  }
+  for (double p = 0.01; p < 0.5; p += 0.01) {
+    EXPECT_NEAR(std::erfc(-normal_quantile(p) / std::sqrt(2.0)) / 2, p, 1e-15) << p;
+    EXPECT_NEAR(normal_quantile(1 - p), -normal_quantile(p), 1e-13) << p;
+  }
+  EXPECT_EQ(normal_quantile(0.5), 0.0);
+  EXPECT_NEAR(normal_quantile(0.975), 1.9599639845400545, 1e-15);
 }
 
 TEST(Zipf, WeightsFallAsPowersAndSumToOne) {

@@ -1,5 +1,7 @@
 #include "base/units.h"
 
+#include <cstdint>
+
 #include <gtest/gtest.h>
 
 namespace moecast {
@@ -26,8 +28,8 @@ TEST(Units, WhatIsNotAQuantityIsBadInput) {
 }
 
 TEST(Units, TextParsesBackToTheSameValue) {
-  for (const std::int64_t count :
-       {0LL, 1LL, 999LL, 1000LL, 1024LL, 1500LL, 123456789LL, 80LL << 30, 7'200'000'000'000LL}) {
+  for (const std::int64_t count : {0LL, 1LL, 999LL, 1000LL, 1024LL, 1500LL, 123456789LL, 80LL << 30,
+                                   7'200'000'000'000LL, (1LL << 53) + 1, 9'223'372'036'854'775'807LL}) {
     EXPECT_EQ(parse_bytes(to_text(Bytes(count)))->count(), count) << to_text(Bytes(count));
     EXPECT_EQ(parse_duration(to_text(Duration(count)))->count(), count) << to_text(Duration(count));
     EXPECT_EQ(parse_bytes_per_second(to_text(BytesPerSecond(count / 3.0)))->count(), count / 3.0);
@@ -36,6 +38,10 @@ TEST(Units, TextParsesBackToTheSameValue) {
   EXPECT_EQ(to_text(BytesPerSecond(50e9)), "50 GB/s");
   EXPECT_EQ(pretty(Duration(1'234'567)), "1.23 ms");
   EXPECT_EQ(pretty(Duration(999'999)), "1.00 ms");
+  EXPECT_EQ(pretty(Duration(-1'234'567)), "-1.23 ms");
+  EXPECT_EQ(pretty(Bytes(5)), "5 B");
+  EXPECT_EQ(pretty(Bytes(1 << 20)), "1.05 MB");
+  EXPECT_EQ(pretty(FlopsPerSecond(312e12)), "312 TFLOP/s");
 }
 
 TEST(Units, RealSecondsRoundUpToTicks) {
