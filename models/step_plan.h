@@ -25,6 +25,7 @@ enum class OpKind {
   SharedExpert,    // se = FFN(norm(h)), and the coefficient gate c
   Gate,            // routed input S: n = norm(S), logits, selection, rows, weights
   Encode,          // permute n into the send buffer [experts, slots, d]
+  Counts,          // dropless only: all-to-all of the token counts, so that every rank knows what Dispatch brings
   Dispatch,        // all-to-all to the expert owners (chunked)
   Expert,          // grouped FFN over the local experts (chunked)
   Combine,         // all-to-all back (chunked)
@@ -62,11 +63,11 @@ struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm, NormBackward, Activation, ActivationBackward, Bias, BiasGradient, Add, Embedding, EmbeddingBackward, CrossEntropy,
   Gate, GateBackward, Permute, PermuteBackward, Unpermute, UnpermuteBackward, ScaleRows, ScaleRowsBackward, AdamW,
-  SquaredNorm, Copy, Cast, Fill, Rope, RopeBackward,
+  SquaredNorm, Copy, Cast, Fill, Rope, RopeBackward, Sigmoid, SigmoidBackward,
 };
 struct MemoryWork {
   MemoryKernel kernel = MemoryKernel::Copy;
-  std::int64_t rows = 0, columns = 0;  // the kernel's main operand
+  std::int64_t rows = 0, columns = 0;  // the kernel's main operand; a flat buffer of n elements is one row of n
   Bytes bytes{0};                      // read + written, each operand once
 };
 using Work = std::variant<GemmWork, GroupedGemmWork, AttentionWork, MemoryWork>;
@@ -94,7 +95,7 @@ struct Operator {
   std::optional<Communication> communication = std::nullopt;  // comm lane
   std::vector<OpId> dependencies = {};                        // smaller ids only
 
-  /// "L3.Dispatch.F" or "L3.Expert.B.c1": stable, unique inside a plan up to the micro-batch.
+  /// "L3.Dispatch.F", "L3.Expert.B.c1", "GradientReduce.U.expert_data": unique inside a plan up to the micro-batch.
   [[nodiscard]] std::string name() const;
 };
 
@@ -128,10 +129,17 @@ struct StepPlanRequest {
 
 /// Builds the plan. BadInput when layout and model do not fit (experts % EP, a shortcut without a preceding block, a
 /// slot outside the window, chunks on a sequential schedule ...).
+///
+/// Compute order of a MoE block: Gate and Encode follow at once on the operator that makes the shortcut tensor S (ScMoE
+/// section 3.2). The window is the compute between S and Decode; with a shortcut schedule the experts stand in its slot
+/// K and Dispatch and Combine travel beside it, in every other schedule the window comes before Gate. The backward
+/// mirrors it: Decode, the window reversed with the experts in slot K_b, then Encode and Gate, whose gradient joins the
+/// residual stream's where S branched off.
 [[nodiscard]] Result<StepPlan> build_step_plan(const StepPlanRequest& request);
 
 [[nodiscard]] std::string_view to_text(OpKind kind);
-[[nodiscard]] std::string_view to_text(Phase phase);
+[[nodiscard]] std::string_view to_text(Phase phase);  // "forward"; names of operators use the first letter
+[[nodiscard]] std::string_view to_text(Group group);
 [[nodiscard]] std::string_view to_text(Lane lane);
 [[nodiscard]] std::string_view to_text(Collective collective);
 [[nodiscard]] std::string_view to_text(MemoryKernel kernel);

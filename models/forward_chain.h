@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "models/moe_model.h"
+#include "models/step_plan.h"
+
+namespace moecast {
+
+/// One compute operator of the residual stream, in the order of the equations.
+struct ChainItem {
+  OpKind kind = OpKind::Embed;  // Embed, Attention, Mlp, SharedExpert, Decode, Head
+  std::optional<LayerId> layer = std::nullopt;
+};
+
+/// Where one MoE block sits in the chain: items source + 1 .. decode - 1 are the window, the compute that may hide its
+/// communication (ScMoE, arXiv 2404.05019, sections 3.1 and 4.2.1).
+struct MoeSite {
+  LayerId layer;
+  std::size_t source = 0;  // the item that makes the shortcut tensor S
+  std::size_t decode = 0;
+  [[nodiscard]] std::int64_t window() const { return static_cast<std::int64_t>(decode - source) - 1; }
+};
+
+/// The forward pass without routed experts, and where those hang on it. Windows never overlap: Pos-2 and Pos-3 begin in
+/// a dense block.
+struct ForwardChain {
+  std::vector<ChainItem> items;  // Embed first, Head last
+  std::vector<MoeSite> sites;    // layers ascending
+};
+
+/// BadInput for a shortcut without the block that it begins in.
+[[nodiscard]] Result<ForwardChain> forward_chain(const MoeModel& model);
+
+}  // namespace moecast

@@ -1,0 +1,250 @@
+#include "models/step_plan.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+
+namespace moecast {
+namespace {
+
+template <typename... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <typename... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+double causal_pairs(const AttentionWork& work) {  // (query, key) pairs of the lower triangle
+  const auto length = static_cast<double>(work.sequence);
+  return static_cast<double>(work.batch * work.heads) * length * (length + 1) / 2;
+}
+
+char letter(Phase phase) {
+  switch (phase) {
+    case Phase::Forward:
+      return 'F';
+    case Phase::Backward:
+      return 'B';
+    case Phase::WeightGradient:
+      return 'W';
+    case Phase::Update:
+      return 'U';
+  }
+  return '?';
+}
+
+}  // namespace
+
+Flops flops(const Work& work) {
+  return std::visit(
+      Overloaded{
+          [](const GemmWork& w) {
+            return Flops(2.0 * static_cast<double>(w.m) * static_cast<double>(w.n) * static_cast<double>(w.k));
+          },
+          [](const GroupedGemmWork& w) {
+            return Flops(2.0 * static_cast<double>(w.groups) * w.rows * static_cast<double>(w.n) *
+                         static_cast<double>(w.k));
+          },
+          [](const AttentionWork& w) {
+            // Two products forward; five backward, as the scores are computed again (Dao 2023, arXiv 2307.08691).
+            const double products = w.backward ? 5 : 2;
+            return Flops(products * 2 * static_cast<double>(w.head_dim) * causal_pairs(w));
+          },
+          [](const MemoryWork&) { return Flops(0); },
+      },
+      work);
+}
+
+Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
+  return std::visit(
+      Overloaded{
+          [&](const GemmWork& w) { return Bytes((w.m * w.k + w.k * w.n + w.m * w.n) * bytes_per_element); },
+          [&](const GroupedGemmWork& w) {
+            const double each = w.rows * static_cast<double>(w.k + w.n) + static_cast<double>(w.k * w.n);
+            return Bytes(std::llround(static_cast<double>(w.groups) * each) * bytes_per_element);
+          },
+          [&](const AttentionWork& w) {
+            const std::int64_t tokens = w.batch * w.sequence;
+            const std::int64_t qkv = tokens * (w.heads + 2 * w.kv_heads) * w.head_dim;
+            const std::int64_t out = tokens * w.heads * w.head_dim;
+            return Bytes((qkv + out) * (w.backward ? 2 : 1) * bytes_per_element);
+          },
+          [](const MemoryWork& w) { return w.bytes; },
+      },
+      work);
+}
+
+std::string Operator::name() const {
+  std::string text;
+  if (layer) text += fmt::format("L{}.", layer->value());
+  text += fmt::format("{}.{}", to_text(kind), letter(phase));
+  if (phase == Phase::Update && communication) text += fmt::format(".{}", to_text(communication->group));
+  if (chunk_count > 1) text += fmt::format(".c{}", chunk);
+  return text;
+}
+
+std::string_view to_text(OpKind kind) {
+  switch (kind) {
+    case OpKind::Embed:
+      return "Embed";
+    case OpKind::Attention:
+      return "Attention";
+    case OpKind::Mlp:
+      return "Mlp";
+    case OpKind::SharedExpert:
+      return "SharedExpert";
+    case OpKind::Gate:
+      return "Gate";
+    case OpKind::Encode:
+      return "Encode";
+    case OpKind::Counts:
+      return "Counts";
+    case OpKind::Dispatch:
+      return "Dispatch";
+    case OpKind::Expert:
+      return "Expert";
+    case OpKind::Combine:
+      return "Combine";
+    case OpKind::Decode:
+      return "Decode";
+    case OpKind::Head:
+      return "Head";
+    case OpKind::GradientReduce:
+      return "GradientReduce";
+    case OpKind::GradientNorm:
+      return "GradientNorm";
+    case OpKind::Optimizer:
+      return "Optimizer";
+  }
+  return "?";
+}
+
+std::string_view to_text(Phase phase) {
+  switch (phase) {
+    case Phase::Forward:
+      return "forward";
+    case Phase::Backward:
+      return "backward";
+    case Phase::WeightGradient:
+      return "weight_gradient";
+    case Phase::Update:
+      return "update";
+  }
+  return "?";
+}
+
+std::string_view to_text(Group group) {
+  switch (group) {
+    case Group::World:
+      return "world";
+    case Group::Tensor:
+      return "tensor";
+    case Group::Expert:
+      return "expert";
+    case Group::Data:
+      return "data";
+    case Group::ExpertData:
+      return "expert_data";
+    case Group::Pipeline:
+      return "pipeline";
+  }
+  return "?";
+}
+
+std::string_view to_text(Lane lane) {
+  switch (lane) {
+    case Lane::Compute:
+      return "compute";
+    case Lane::Comm:
+      return "comm";
+    case Lane::CopyOut:
+      return "copy_out";
+    case Lane::CopyIn:
+      return "copy_in";
+    case Lane::Storage:
+      return "storage";
+  }
+  return "?";
+}
+
+std::string_view to_text(Collective collective) {
+  switch (collective) {
+    case Collective::AllToAll:
+      return "all_to_all";
+    case Collective::AllReduce:
+      return "all_reduce";
+    case Collective::ReduceScatter:
+      return "reduce_scatter";
+    case Collective::AllGather:
+      return "all_gather";
+    case Collective::Broadcast:
+      return "broadcast";
+    case Collective::PointToPoint:
+      return "point_to_point";
+  }
+  return "?";
+}
+
+std::string_view to_text(MemoryKernel kernel) {
+  switch (kernel) {
+    case MemoryKernel::Norm:
+      return "norm";
+    case MemoryKernel::NormBackward:
+      return "norm_backward";
+    case MemoryKernel::Activation:
+      return "activation";
+    case MemoryKernel::ActivationBackward:
+      return "activation_backward";
+    case MemoryKernel::Bias:
+      return "bias";
+    case MemoryKernel::BiasGradient:
+      return "bias_gradient";
+    case MemoryKernel::Add:
+      return "add";
+    case MemoryKernel::Embedding:
+      return "embedding";
+    case MemoryKernel::EmbeddingBackward:
+      return "embedding_backward";
+    case MemoryKernel::CrossEntropy:
+      return "cross_entropy";
+    case MemoryKernel::Gate:
+      return "gate";
+    case MemoryKernel::GateBackward:
+      return "gate_backward";
+    case MemoryKernel::Permute:
+      return "permute";
+    case MemoryKernel::PermuteBackward:
+      return "permute_backward";
+    case MemoryKernel::Unpermute:
+      return "unpermute";
+    case MemoryKernel::UnpermuteBackward:
+      return "unpermute_backward";
+    case MemoryKernel::ScaleRows:
+      return "scale_rows";
+    case MemoryKernel::ScaleRowsBackward:
+      return "scale_rows_backward";
+    case MemoryKernel::AdamW:
+      return "adamw";
+    case MemoryKernel::SquaredNorm:
+      return "squared_norm";
+    case MemoryKernel::Copy:
+      return "copy";
+    case MemoryKernel::Cast:
+      return "cast";
+    case MemoryKernel::Fill:
+      return "fill";
+    case MemoryKernel::Rope:
+      return "rope";
+    case MemoryKernel::RopeBackward:
+      return "rope_backward";
+    case MemoryKernel::Sigmoid:
+      return "sigmoid";
+    case MemoryKernel::SigmoidBackward:
+      return "sigmoid_backward";
+  }
+  return "?";
+}
+
+}  // namespace moecast
