@@ -174,7 +174,8 @@ TEST(StepPlan, ProductsOfAForwardPassAreTwoFlopsPerWeightAndToken) {
   const double T = 32, d = 32, slots = 8 * 2 * 2 * 4;  // E C, C = k floor(2 * 32 / 8)
   const double attention = 4 * d * d, dense = 2 * d * 64, shared = 2 * d * 48, gate = d * 8, head = d * 64;
   const double tokens = 2 * T * (4 * attention + 2 * dense + 2 * (shared + gate) + head);
-  EXPECT_DOUBLE_EQ(products, tokens + 2 * slots * (2 * 2 * d * 48) / 2 * 1.0 + 0.0);
+  const double experts = 2 * 2 * slots * (2 * d * 48);  // two MoE blocks
+  EXPECT_DOUBLE_EQ(products, tokens + experts);
 }
 
 TEST(StepPlan, BackwardHasTwiceTheProductsOfForward) {
