@@ -42,13 +42,17 @@ struct JsonReader::State {
 
   void report(const std::string& pointer, std::string code, std::string expected, std::string found,
               std::string suggestion) {
-    if (problems.size() >= kMaxProblems) {
-      ++dropped;
-      return;
-    }
     const JsonPlace place = document->place(pointer);
-    problems.push_back({place.file, place.line, place.column, pointer, std::move(code), std::move(expected),
-                        std::move(found), std::move(suggestion)});
+    report({place.file, place.line, place.column, pointer, std::move(code), std::move(expected), std::move(found),
+            std::move(suggestion)});
+  }
+
+  void report(Problem problem) {
+    if (problems.size() < kMaxProblems) {
+      problems.push_back(std::move(problem));
+    } else {
+      ++dropped;
+    }
   }
 };
 
@@ -63,6 +67,7 @@ JsonReader::JsonReader(std::shared_ptr<State> state, std::size_t node) : state_(
 
 std::string JsonReader::pointer() const { return state_->nodes[node_].pointer; }
 bool JsonReader::good() const { return state_->problems.empty(); }
+std::size_t JsonReader::problem_count() const { return state_->problems.size() + state_->dropped; }
 
 bool JsonReader::has(std::string_view key) {
   State::Node& node = state_->nodes[node_];
@@ -91,6 +96,11 @@ void JsonReader::problem(std::string_view key, std::string code, std::string exp
   const std::string& at = state_->nodes[node_].pointer;
   state_->report(key.empty() ? at : child(at, key), std::move(code), std::move(expected), std::move(found),
                  std::move(suggestion));
+}
+
+void JsonReader::problems_of(std::string_view key, const Error& error) {
+  for (const Problem& found : error.problems) state_->report(found);
+  if (error.problems.empty()) problem(key, "unreadable", "a readable file", error.text());
 }
 
 namespace {

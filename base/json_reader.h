@@ -11,6 +11,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/assert.h"
 #include "base/json_document.h"
 #include "base/result.h"
 #include "base/units.h"
@@ -20,6 +21,15 @@ namespace moecast {
 /// A table of names for an enumeration: the first spelling of a value is the one that is printed.
 template <typename E>
 using EnumNames = std::vector<std::pair<std::string_view, E>>;
+
+/// The spelling that is printed; every enumerator must be in the table.
+template <typename E>
+[[nodiscard]] std::string_view name_of(const EnumNames<E>& names, E value) {
+  for (const auto& [name, candidate] : names) {
+    if (candidate == value) return name;
+  }
+  ASSERT(false, "a value without a name: {}", static_cast<std::int64_t>(value));
+}
 
 /// Reads one object of a document, key by key. Every problem is collected (at most 50), none throws; keys that nobody
 /// asked for are problems too, with the nearest known key. Usage:
@@ -82,7 +92,12 @@ class JsonReader {
   /// Reports a problem of the caller's own at `key` (or at this object when empty).
   void problem(std::string_view key, std::string code, std::string expected, std::string found = {},
                std::string suggestion = {});
+  /// Reports what went wrong with another file that this document names at `key`: that file's problems as they are, or
+  /// one problem at `key` if the error carries none.
+  void problems_of(std::string_view key, const Error& error);
   [[nodiscard]] std::string pointer() const;  // of this object
+  /// Problems reported so far in the whole document: unchanged over a few reads means that they can be relied upon.
+  [[nodiscard]] std::size_t problem_count() const;
   /// True as long as nothing was reported in the whole document.
   [[nodiscard]] bool good() const;
 
