@@ -35,6 +35,8 @@ struct Attention {
 
   [[nodiscard]] std::int64_t query_width() const { return heads * head_dim; }
   [[nodiscard]] std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
+
+  friend bool operator==(const Attention&, const Attention&) = default;
 };
 
 /// The MoE part of one block.
@@ -43,23 +45,29 @@ struct MoeFfn {
   std::int64_t expert_width = 0;         // f of one routed expert
   std::int64_t shared_expert_width = 0;  // 0: no shared expert
   GateRule gate = {};
-  /// Slots per expert and source rank: C = top_k * floor(factor * ceil(T / E)) (Tutel); no value: dropless.
+  /// Slots per expert and source rank: C = top_k * max(1, floor(factor * ceil(T / E))); no value: dropless.
   std::optional<double> capacity_factor = std::nullopt;
   Shortcut shortcut = Shortcut::None;
   CoefficientGate coefficient_gate = CoefficientGate::DirectAdd;  // only with a shared expert
   double balance_loss_coefficient = 0.01;
 
-  /// C above; no value when dropless. `tokens` are those of one rank (and one micro-batch).
+  /// C above; no value when dropless. `tokens` (at least 1) are those of one rank and one micro-batch.
+  /// Source: Tutel, tutel/impls/fast_dispatch.py (extract_critical), for a positive factor. Tutel's C can be 0, which
+  /// drops every token; here each choice keeps at least one slot.
   [[nodiscard]] std::optional<std::int64_t> capacity(std::int64_t tokens) const;
+
+  friend bool operator==(const MoeFfn&, const MoeFfn&) = default;
 };
 
 /// One transformer block: attention, then a dense FFN or a MoE. Pre-norm, residual.
 struct Block {
-  std::int64_t dense_width = 0;           // of the dense FFN; unused with moe
+  std::int64_t dense_width = 0;  // of the dense FFN; 0 with moe
   std::optional<MoeFfn> moe = std::nullopt;
+
+  friend bool operator==(const Block&, const Block&) = default;
 };
 
-/// What is trained. Complete and checked when it comes from read_moe_model or make_moe_model.
+/// What is trained. Complete and checked when it comes from read_moe_model.
 struct MoeModel {
   std::string name;
   std::int64_t d_model = 0;
@@ -69,8 +77,8 @@ struct MoeModel {
   Activation activation = Activation::Gelu;
   NormKind norm = NormKind::LayerNorm;
   PositionKind position = PositionKind::Learned;
-  bool bias = true;             // biases in linear layers and experts (GPT style)
-  bool tie_embeddings = true;   // output projection = token embedding
+  bool bias = true;            // biases in linear layers and experts (GPT style)
+  bool tie_embeddings = true;  // output projection = token embedding
   double norm_epsilon = 1e-5;
   double rope_theta = 10000.0;
   std::vector<Block> blocks;
@@ -81,6 +89,8 @@ struct MoeModel {
   [[nodiscard]] std::int64_t ffn_input_columns(std::int64_t width) const {
     return activation == Activation::SwiGlu ? 2 * width : width;
   }
+
+  friend bool operator==(const MoeModel&, const MoeModel&) = default;
 };
 
 }  // namespace moecast

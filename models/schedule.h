@@ -19,6 +19,8 @@ struct Schedule {
   /// argmin of the wall time under the given operator times, smallest K on ties.
   std::optional<std::int64_t> forward_slot = std::nullopt;
   std::optional<std::int64_t> backward_slot = std::nullopt;
+
+  friend bool operator==(const Schedule&, const Schedule&) = default;
 };
 
 }  // namespace moecast

@@ -105,6 +105,8 @@ struct Batch {
   std::int64_t micro_batch_count = 1;  // gradient accumulation
   std::int64_t sequence = 0;
   [[nodiscard]] std::int64_t tokens() const { return micro_batch * sequence; }  // per rank and micro-batch
+
+  friend bool operator==(const Batch&, const Batch&) = default;
 };
 
 /// One training step of one rank (all ranks run the same plan): operators in issue order, each lane first in, first
