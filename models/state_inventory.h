@@ -25,10 +25,20 @@ struct Parameter {
   [[nodiscard]] std::int64_t element_count() const;
 };
 
-/// Every parameter in one fixed order (blocks ascending, then tensors in the order of use; experts ascending). Memory
-/// estimates, checkpoint sizes and the runtime's allocations all come from this list.
+/// Every parameter in one fixed order: embeddings, blocks ascending, final norm, output. Inside a block: attention;
+/// then mlp, or shared expert, coefficient gate, gate, experts. Of the experts, every tensor for all experts ascending
+/// before the next tensor, so that a grouped product finds its [experts, K, N] in one piece. Memory estimates,
+/// checkpoint sizes and the runtime's allocations all come from this list.
+///
+///   embedding.token [V,d]; embedding.position [S,d] (learned only); final_norm.*; output.w [d,V] (unless tied)
+///   blocks.i.attention: norm.*, wqkv [d, (heads + 2 kv_heads) head_dim], bqkv, wo [heads head_dim, d], bo
+///   blocks.i.mlp and blocks.i.shared: norm.*, w1 [d, f or 2f], b1, w2 [f, d], b2; blocks.i.coefficient.w [d,1] (CG-1)
+///   blocks.i.gate: norm.* (the routed branch's own norm), w [d,E]; blocks.i.experts.e: w1, b1, w2, b2
+///
+/// A norm has gain [d] and, as LayerNorm, bias [d]; the b's exist only with MoeModel::bias.
 [[nodiscard]] std::vector<Parameter> parameters(const MoeModel& model);
-/// Those of which `rank` holds a copy: all non-expert parameters and its own experts.
+/// Those of which `rank` holds a copy: all non-expert parameters and its own experts. Expert e belongs to position
+/// e / (E / P) of the expert group of P ranks. P divides E; tensor and pipeline degrees are 1 for now.
 [[nodiscard]] std::vector<Parameter> parameters_of_rank(const MoeModel& model, const ParallelLayout& layout, Rank rank);
 
 struct ParameterCount {
@@ -49,6 +59,8 @@ struct Precision {
 struct RankMemory {
   Bytes weight{0}, master{0}, moments{0}, gradient{0};
 };
+/// With the layout's ZeRO stage: moments and master from stage 1, gradients from 2, weights from 3 are cut evenly over
+/// Data (experts: ExpertData), rounded up.
 [[nodiscard]] RankMemory rank_memory(const MoeModel& model, const ParallelLayout& layout, Rank rank,
                                      const Precision& precision);
 

@@ -1,0 +1,168 @@
+#include "models/state_inventory.h"
+
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+
+namespace moecast {
+
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+/// Appends parameters under a prefix ("blocks.3.mlp") of one layer.
+class Lister {
+ public:
+  Lister(const MoeModel& model, std::vector<Parameter>& out) : model_(model), out_(out) {}
+
+  void matrix(const std::string& name, Shape shape) { add(name, std::move(shape), true, std::nullopt); }
+  void undecayed(const std::string& name, Shape shape) { add(name, std::move(shape), false, std::nullopt); }
+  void bias(const std::string& name, std::int64_t width) {
+    if (model_.bias) undecayed(name, {width});
+  }
+  void norm(const std::string& prefix) {
+    undecayed(prefix + ".gain", {model_.d_model});
+    if (model_.norm == NormKind::LayerNorm) undecayed(prefix + ".bias", {model_.d_model});
+  }
+  /// Norm, W1, b1, W2, b2 of a dense FFN or a shared expert.
+  void ffn(const std::string& prefix, std::int64_t width) {
+    const std::int64_t columns = model_.ffn_input_columns(width);
+    norm(prefix + ".norm");
+    matrix(prefix + ".w1", {model_.d_model, columns});
+    bias(prefix + ".b1", columns);
+    matrix(prefix + ".w2", {width, model_.d_model});
+    bias(prefix + ".b2", model_.d_model);
+  }
+  /// One tensor of every expert, experts ascending.
+  void expert_tensor(const std::string& prefix, const std::string& name, std::int64_t experts, const Shape& shape,
+                     bool decay) {
+    for (std::int64_t e = 0; e < experts; ++e) {
+      add(fmt::format("{}.{}.{}", prefix, e, name), shape, decay, ExpertId(static_cast<std::int32_t>(e)));
+    }
+  }
+  void experts(const std::string& prefix, const MoeFfn& moe) {
+    const std::int64_t columns = model_.ffn_input_columns(moe.expert_width);
+    expert_tensor(prefix, "w1", moe.expert_count, {model_.d_model, columns}, true);
+    if (model_.bias) expert_tensor(prefix, "b1", moe.expert_count, {columns}, false);
+    expert_tensor(prefix, "w2", moe.expert_count, {moe.expert_width, model_.d_model}, true);
+    if (model_.bias) expert_tensor(prefix, "b2", moe.expert_count, {model_.d_model}, false);
+  }
+  void in_layer(std::optional<LayerId> layer) { layer_ = layer; }
+
+ private:
+  void add(std::string name, Shape shape, bool decay, std::optional<ExpertId> expert) {
+    out_.push_back({std::move(name), std::move(shape), layer_, expert, decay});
+  }
+
+  const MoeModel& model_;
+  std::vector<Parameter>& out_;
+  std::optional<LayerId> layer_ = std::nullopt;
+};
+
+void list_attention(Lister& list, const std::string& prefix, const MoeModel& model) {
+  list.norm(prefix + ".norm");
+  list.matrix(prefix + ".wqkv", {model.d_model, model.attention.qkv_width()});
+  list.bias(prefix + ".bqkv", model.attention.qkv_width());
+  list.matrix(prefix + ".wo", {model.attention.query_width(), model.d_model});
+  list.bias(prefix + ".bo", model.d_model);
+}
+
+void list_moe(Lister& list, const std::string& block, const MoeModel& model, const MoeFfn& moe) {
+  if (moe.shared_expert_width > 0) {
+    list.ffn(block + ".shared", moe.shared_expert_width);
+    if (moe.coefficient_gate == CoefficientGate::Cg1) list.matrix(block + ".coefficient.w", {model.d_model, 1});
+  }
+  list.norm(block + ".gate.norm");
+  list.matrix(block + ".gate.w", {model.d_model, moe.expert_count});
+  list.experts(block + ".experts", moe);
+}
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+std::int64_t Parameter::element_count() const {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+std::vector<Parameter> parameters(const MoeModel& model) {
+  std::vector<Parameter> out;
+  Lister list(model, out);
+  list.matrix("embedding.token", {model.vocabulary, model.d_model});
+  if (model.position == PositionKind::Learned) {
+    list.undecayed("embedding.position", {model.max_sequence, model.d_model});
+  }
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    const std::string block = fmt::format("blocks.{}", i);
+    list.in_layer(LayerId(static_cast<std::int32_t>(i)));
+    list_attention(list, block + ".attention", model);
+    if (model.blocks[i].moe) {
+      list_moe(list, block, model, *model.blocks[i].moe);
+    } else {
+      list.ffn(block + ".mlp", model.blocks[i].dense_width);
+    }
+  }
+  list.in_layer(std::nullopt);
+  list.norm("final_norm");
+  if (!model.tie_embeddings) list.matrix("output.w", {model.d_model, model.vocabulary});
+  return out;
+}
+
+std::vector<Parameter> parameters_of_rank(const MoeModel& model, const ParallelLayout& layout, Rank rank) {
+  ASSERT(layout.tensor == 1 && layout.pipeline == 1, "tensor {} pipeline {}: not divided yet", layout.tensor,
+         layout.pipeline);
+  const std::int64_t position = layout.position(Group::Expert, rank);
+  std::vector<Parameter> own;
+  for (Parameter& parameter : parameters(model)) {
+    if (parameter.expert) {
+      const std::int64_t experts = model.blocks[parameter.layer->index()].moe->expert_count;
+      ASSERT(experts % layout.expert == 0, "{} experts over {} ranks", experts, layout.expert);
+      if (parameter.expert->value() / (experts / layout.expert) != position) continue;
+    }
+    own.push_back(std::move(parameter));
+  }
+  return own;
+}
+
+ParameterCount count_parameters(const MoeModel& model) {
+  ParameterCount count;
+  for (const Parameter& parameter : parameters(model)) {
+    const std::int64_t elements = parameter.element_count();
+    count.total += elements;
+    if (!parameter.expert) {
+      count.active += elements;
+      continue;
+    }
+    count.expert += elements;
+    // All experts of a layer have one shape, so the first top_k of them stand for those that a token visits.
+    if (parameter.expert->value() < model.blocks[parameter.layer->index()].moe->gate.top_k) count.active += elements;
+  }
+  return count;
+}
+
+RankMemory rank_memory(const MoeModel& model, const ParallelLayout& layout, Rank rank, const Precision& precision) {
+  std::int64_t shared = 0;
+  std::int64_t expert = 0;
+  for (const Parameter& parameter : parameters_of_rank(model, layout, rank)) {
+    (parameter.expert ? expert : shared) += parameter.element_count();
+  }
+  // ZeRO (arXiv 1910.02054, section 5): from its stage on, a component is cut evenly over the ranks that would
+  // otherwise each hold a copy.
+  const auto elements = [&](int sharded_from_stage) {
+    if (layout.zero_stage < sharded_from_stage) return shared + expert;
+    return ceil_divide(shared, layout.group_size(Group::Data)) +
+           ceil_divide(expert, layout.group_size(Group::ExpertData));
+  };
+  RankMemory memory;
+  memory.weight = Bytes(elements(3) * precision.weight);
+  memory.master = Bytes(elements(1) * precision.master);
+  memory.moments = Bytes(elements(1) * (precision.first_moment + precision.second_moment));
+  memory.gradient = Bytes(elements(2) * precision.gradient);
+  return memory;
+}
+
+}  // namespace moecast
