@@ -224,6 +224,26 @@ TEST(JsonReader, PathsAreRelativeToTheFileInWhichTheyStand) {
   EXPECT_TRUE(reader.finish().ok());
 }
 
+TEST(JsonReader, TakesOverTheProblemsOfAnotherFile) {
+  const JsonDocument doc = document("{\"model\": \"m.json\",\n \"other\": \"o.json\", \"n\": -1}");
+  JsonReader reader(doc);
+  reader.problems_of("model",
+                     Error{ErrorKind::BadInput, "", "", {{"m.json", 3, 1, "/d", "out-of-range", "a", "b", ""}}});
+  reader.problems_of("other", Error{ErrorKind::BadInput, "o.json", "no such file"});
+  EXPECT_EQ(reader.problem_count(), 2U);
+  EXPECT_EQ(reader.text("model"), "m.json");
+  EXPECT_EQ(reader.problem_count(), 2U);
+  (void)reader.integer("n", 0, 9);
+  EXPECT_EQ(reader.problem_count(), 3U);
+  (void)reader.has("other");
+  const Status status = reader.finish();
+  ASSERT_FALSE(status.ok());
+  ASSERT_EQ(status.error().problems.size(), 3U);
+  EXPECT_EQ(status.error().problems[0].text(), "m.json:3:1: /d: expected a, found b");
+  EXPECT_EQ(status.error().problems[1].text(),
+            "test.json:2:11: /other: expected a readable file, found o.json: no such file");
+}
+
 TEST(NearestName, StaysWithinAThirdOfTheLength) {
   const std::vector<std::string> names = {"nodes", "ranks", "bandwidth"};
   EXPECT_EQ(nearest_name("nodez", names), "nodes");
