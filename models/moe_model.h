@@ -17,7 +17,7 @@ enum class PositionKind { Learned, Rope };
 /// 4.2.1). Block l+1 is the MoE block, block l the one before it.
 enum class Shortcut {
   None,  // H_{l+1}^MH, after this block's attention: the standard MoE
-  Pos1,  // H_l^MLP, the preceding block's output = this block's input
+  Pos1,  // H_l^MLP, the preceding block's output = this block's input (of the first block: the embedding)
   Pos2,  // H_l^MH, the preceding block after its attention
   Pos3,  // H_{l-1}, the preceding block's input
 };

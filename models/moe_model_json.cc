@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "models/forward_chain.h"
+
 namespace moecast {
 
 namespace {
@@ -105,28 +107,11 @@ MoeFfn read_moe(JsonReader& reader) {
   return moe;
 }
 
-/// What keeps block `index` from reading its routed input where its shortcut says; empty if nothing does.
-std::string shortcut_problem(const std::vector<Block>& blocks, std::size_t index) {
-  const Shortcut shortcut = blocks[index].moe->shortcut;
-  if (shortcut == Shortcut::None) return "";
-  if (index == 0) return "block 0 has none before it";
-  if (shortcut != Shortcut::Pos1 && blocks[index - 1].moe) {
-    return fmt::format("the one before block {} is a MoE block", index);
-  }
-  return "";
-}
-
-/// Reports the first block whose shortcut does not fit, at `moe`'s "shortcut".
-void check_shortcuts(JsonReader& moe, const std::vector<Block>& blocks, std::size_t first, std::size_t end) {
-  for (std::size_t i = first; i < end; ++i) {
-    if (!blocks[i].moe) continue;
-    const std::string found = shortcut_problem(blocks, i);
-    if (found.empty()) continue;
-    moe.problem("shortcut", "conflict",
-                blocks[i].moe->shortcut == Shortcut::Pos1 ? "a block before every MoE block"
-                                                          : "a dense block before every MoE block",
-                fmt::format("\"{}\", but {}", name_of(kShortcuts, blocks[i].moe->shortcut), found));
-    return;
+/// Where every block was read: does each shortcut find the block that it begins in?
+void check_shortcuts(JsonReader& reader, std::string_view key, const MoeModel& model) {
+  if (const Result<ForwardChain> chain = forward_chain(model); !chain.ok()) {
+    reader.problem(key, "conflict", "a dense block before every MoE block with shortcut pos2 or pos3",
+                   chain.error().text());
   }
 }
 
@@ -148,35 +133,25 @@ std::vector<Block> read_pattern(JsonReader& model) {
                    fmt::format("less than moe_every {} and count {}: else no block has a MoE", every, count),
                    std::to_string(offset));
   }
-  const bool layers_known = layers.problem_count() == before;
-  const std::size_t before_moe = model.problem_count();
   JsonReader reader = model.object("moe");
   const MoeFfn moe = read_moe(reader);
   std::vector<Block> blocks;
   for (std::int64_t i = 0; i < count; ++i) {
     blocks.push_back(i % every == offset ? Block{0, moe} : Block{dense_width, std::nullopt});
   }
-  if (layers_known && model.problem_count() == before_moe) check_shortcuts(reader, blocks, 0, blocks.size());
   return blocks;
 }
 
 /// "blocks": runs of alike blocks.
 std::vector<Block> read_runs(JsonReader& model) {
   const std::size_t before = model.problem_count();
-  struct Run {
-    JsonReader moe;
-    std::size_t first, end;
-  };
-  std::vector<Run> moe_runs;
   std::vector<Block> blocks;
   for (JsonReader& run : model.objects("blocks")) {
     const std::int64_t repeat = run.integer("repeat", 1, kMaxBlocks, 1);
-    const std::size_t first = blocks.size();
-    const std::size_t end = first + static_cast<std::size_t>(repeat);
+    const std::size_t end = blocks.size() + static_cast<std::size_t>(repeat);
     if (run.has("moe")) {
-      JsonReader reader = run.object("moe");
-      blocks.resize(end, Block{0, read_moe(reader)});
-      moe_runs.push_back({reader, first, end});
+      JsonReader moe = run.object("moe");
+      blocks.resize(end, Block{0, read_moe(moe)});
     } else {
       blocks.resize(end, Block{run.integer("dense_width", 1, kMaxFfnWidth), std::nullopt});
     }
@@ -184,9 +159,6 @@ std::vector<Block> read_runs(JsonReader& model) {
   if (model.problem_count() == before && (blocks.empty() || blocks.size() > kMaxBlocks)) {
     model.problem("blocks", "out-of-range", fmt::format("1 to {} blocks together", kMaxBlocks),
                   std::to_string(blocks.size()));
-  }
-  if (model.problem_count() == before) {
-    for (Run& run : moe_runs) check_shortcuts(run.moe, blocks, run.first, run.end);
   }
   return blocks;
 }
@@ -276,7 +248,10 @@ MoeModel read_moe_model(JsonReader& reader) {
   model.norm_epsilon = reader.number("norm_epsilon", 0, 1, model.norm_epsilon);
   model.rope_theta = reader.number("rope_theta", 1, 1e12, model.rope_theta);
   model.attention = read_attention(reader, d_model_known ? std::optional(model.d_model) : std::nullopt, model.position);
-  model.blocks = reader.has("blocks") ? read_runs(reader) : read_pattern(reader);
+  const std::size_t before_blocks = reader.problem_count();
+  const bool runs = reader.has("blocks");
+  model.blocks = runs ? read_runs(reader) : read_pattern(reader);
+  if (reader.problem_count() == before_blocks) check_shortcuts(reader, runs ? "blocks" : "moe", model);
   return model;
 }
 
