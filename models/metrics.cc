@@ -1,0 +1,177 @@
+#include "models/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/statistics.h"
+
+namespace moecast {
+
+namespace {
+
+struct Interval {
+  Instant start, end;
+};
+using Intervals = std::vector<Interval>;
+
+/// Disjoint and ascending, covering the same instants.
+Intervals union_of(Intervals intervals) {
+  std::sort(intervals.begin(), intervals.end(), [](const Interval& a, const Interval& b) { return a.start < b.start; });
+  Intervals joined;
+  for (const Interval& next : intervals) {
+    if (joined.empty() || next.start > joined.back().end) {
+      joined.push_back(next);
+    } else {
+      joined.back().end = std::max(joined.back().end, next.end);
+    }
+  }
+  return joined;
+}
+
+Duration length(const Intervals& disjoint) {
+  Duration total{};
+  for (const Interval& interval : disjoint) total += interval.end - interval.start;
+  return total;
+}
+
+/// Time that two unions have in common.
+Duration common(const Intervals& a, const Intervals& b) {
+  Duration total{};
+  for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    const Instant start = std::max(a[i].start, b[j].start);
+    const Instant end = std::min(a[i].end, b[j].end);
+    if (end > start) total += end - start;
+    (a[i].end < b[j].end ? i : j) += 1;
+  }
+  return total;
+}
+
+const Operator& operator_of(const Timeline& timeline, const Span& span) {
+  const std::vector<Operator>& operators = timeline.plan.operators;
+  ASSERT(span.op.index() < operators.size(), "span of operator {} of {}", span.op.value(), operators.size());
+  ASSERT(span.end >= span.start, "operator {} ends before it starts", span.op.value());
+  return operators[span.op.index()];
+}
+
+bool is_all_to_all(const Operator& op) { return op.kind == OpKind::Dispatch || op.kind == OpKind::Combine; }
+
+bool is_moe_compute(const Operator& op) {
+  return op.kind == OpKind::Gate || op.kind == OpKind::Encode || op.kind == OpKind::Expert || op.kind == OpKind::Decode;
+}
+
+/// What one rank did in one step.
+struct RankStep {
+  Intervals compute, communication, all_to_all;
+  Duration moe_compute{};
+};
+
+/// Sums over ranks and steps.
+struct Totals {
+  std::int64_t count = 0;
+  Duration compute{}, communication{}, exposed{}, all_to_all{}, exposed_all_to_all{}, moe_compute{};
+
+  void add(RankStep work) {
+    const Intervals computing = union_of(std::move(work.compute));
+    const Intervals communicating = union_of(std::move(work.communication));
+    const Intervals exchanging = union_of(std::move(work.all_to_all));
+    count += 1;
+    compute += length(computing);
+    communication += length(communicating);
+    exposed += length(communicating) - common(communicating, computing);
+    all_to_all += length(exchanging);
+    exposed_all_to_all += length(exchanging) - common(exchanging, computing);
+    moe_compute += work.moe_compute;
+  }
+};
+
+std::map<std::pair<std::int32_t, Rank>, RankStep> by_step_and_rank(const Timeline& timeline) {
+  std::map<std::pair<std::int32_t, Rank>, RankStep> steps;
+  for (const Span& span : timeline.spans) {
+    const Operator& op = operator_of(timeline, span);
+    RankStep& work = steps[{span.step, span.rank}];
+    const Interval interval{span.start, span.end};
+    if (span.lane == Lane::Compute) {
+      work.compute.push_back(interval);
+      if (is_moe_compute(op)) work.moe_compute += span.duration();
+    } else if (span.lane == Lane::Comm) {
+      work.communication.push_back(interval);
+      if (is_all_to_all(op)) work.all_to_all.push_back(interval);
+    }
+  }
+  return steps;
+}
+
+Duration mean(Duration total, std::int64_t count) {  // to the nearest nanosecond
+  return count == 0 ? Duration{} : Duration((total.count() + count / 2) / count);
+}
+
+Duration median_of(const std::vector<double>& nanoseconds) {  // exact below 2^53 ns
+  return nanoseconds.empty() ? Duration{} : Duration(std::llround(median(nanoseconds)));
+}
+
+double ratio(Duration part, Duration whole) {
+  return whole.count() == 0 ? 0 : static_cast<double>(part.count()) / static_cast<double>(whole.count());
+}
+
+Duration median_step_time(const Timeline& timeline) {
+  std::map<std::int32_t, Interval> steps;
+  for (const Span& span : timeline.spans) {
+    Interval& step = steps.try_emplace(span.step, Interval{span.start, span.end}).first->second;
+    step.start = std::min(step.start, span.start);
+    step.end = std::max(step.end, span.end);
+  }
+  std::vector<double> times;
+  for (const auto& [step, interval] : steps)
+    times.push_back(static_cast<double>((interval.end - interval.start).count()));
+  return median_of(times);
+}
+
+}  // namespace
+
+StepMetrics step_metrics(const Timeline& timeline) {
+  Totals totals;
+  for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work));
+  StepMetrics metrics;
+  metrics.step_time = median_step_time(timeline);
+  metrics.compute = mean(totals.compute, totals.count);
+  metrics.communication = mean(totals.communication, totals.count);
+  metrics.exposed = mean(totals.exposed, totals.count);
+  metrics.all_to_all = mean(totals.all_to_all, totals.count);
+  metrics.exposed_all_to_all = mean(totals.exposed_all_to_all, totals.count);
+  if (totals.communication.count() > 0) metrics.overlap = 1 - ratio(totals.exposed, totals.communication);
+  metrics.communication_share = ratio(totals.all_to_all, totals.all_to_all + totals.moe_compute);
+  return metrics;
+}
+
+std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
+  std::map<std::pair<OpKind, Phase>, Duration> totals;
+  for (const Span& span : timeline.spans) {
+    const Operator& op = operator_of(timeline, span);
+    totals[{op.kind, op.phase}] += span.duration();
+  }
+  const auto rank_steps = static_cast<std::int64_t>(by_step_and_rank(timeline).size());
+  std::vector<OperatorMetrics> rows;
+  for (const auto& [key, total] : totals) {
+    const auto& [kind, phase] = key;
+    OperatorMetrics row{kind, phase, 0, mean(total, rank_steps)};
+    for (const Operator& op : timeline.plan.operators) row.count_per_step += op.kind == kind && op.phase == phase;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+std::vector<Duration> median_durations(const Timeline& timeline) {
+  std::vector<std::vector<double>> samples(timeline.plan.operators.size());
+  for (const Span& span : timeline.spans) {
+    (void)operator_of(timeline, span);
+    samples[span.op.index()].push_back(static_cast<double>(span.duration().count()));
+  }
+  std::vector<Duration> medians;
+  for (const std::vector<double>& durations : samples) medians.push_back(median_of(durations));
+  return medians;
+}
+
+}  // namespace moecast
