@@ -1,0 +1,323 @@
+#include "hwprofiles/profile_json.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/nearest.h"
+#include "hwprofiles/names.h"
+
+namespace moecast {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;
+
+std::string shown(const Json& value) {
+  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return text.size() > 60 ? text.substr(0, 57) + "..." : text;
+}
+
+/// Values of one key that is a nested list: problems name the key and say where in the list.
+class ListReader {
+ public:
+  ListReader(JsonReader& reader, std::string_view key) : reader_(reader), key_(key), json_(reader.raw(key)) {
+    if (json_.is_null()) reader_.problem({}, "missing-key", fmt::format("the key \"{}\"", key), "nothing");
+  }
+  [[nodiscard]] const Json& json() const { return json_; }
+  [[nodiscard]] bool there() const { return !json_.is_null(); }
+
+  void bad(std::string_view where, const std::string& expected, const Json& found, const char* code = "wrong-type") {
+    reader_.problem(key_, code, where.empty() ? expected : fmt::format("{} at {}", expected, where), shown(found));
+  }
+  /// A list of `count` elements?
+  bool is_list(const Json& value, std::size_t count, std::string_view where) {
+    if (value.is_array() && value.size() == count) return true;
+    bad(where, fmt::format("a list of {}", count), value, "wrong-length");
+    return false;
+  }
+  template <typename T>
+  std::optional<T> unit(const Json& value, Result<T> (*parse)(std::string_view), std::string_view where) {
+    const Result<T> parsed = parse(value.is_string() ? value.get<std::string>() : shown(value));
+    if (parsed.ok()) return *parsed;
+    bad(where, parsed.error().message, value, "bad-unit");
+    return std::nullopt;
+  }
+
+ private:
+  JsonReader& reader_;
+  std::string key_;
+  Json json_;
+};
+
+/// Ascending positive integers, at least one.
+std::vector<std::int64_t> read_axis(JsonReader& reader, std::string_view key) {
+  std::vector<std::int64_t> axis = reader.integers(key, 1, kMaxSize);
+  const bool ascends = std::adjacent_find(axis.begin(), axis.end(), std::greater_equal<>()) == axis.end();
+  if (!ascends) reader.problem(key, "out-of-range", "sizes that ascend", fmt::format("{}", fmt::join(axis, ", ")));
+  if (axis.empty() && reader.good()) reader.problem(key, "out-of-range", "at least one size", "none");
+  return axis;
+}
+
+void read_rate(ListReader& list, const Json& value, const std::string& where, std::vector<double>& rates) {
+  const auto rate = list.unit(value, parse_flops_per_second, where);
+  if (rate && rate->value() <= 0) list.bad(where, "a rate above zero", value, "out-of-range");
+  rates.push_back(rate ? rate->value() : 1);
+}
+
+/// "rate" is [m][n][k].
+GemmTable read_gemm(JsonReader reader) {
+  GemmTable table;
+  table.overhead = reader.duration("overhead");
+  table.m = read_axis(reader, "m");
+  table.n = read_axis(reader, "n");
+  table.k = read_axis(reader, "k");
+  ListReader list(reader, "rate");
+  if (!list.there() || !list.is_list(list.json(), table.m.size(), "")) return table;
+  for (std::size_t i = 0; i < table.m.size(); ++i) {
+    const Json& rows = list.json()[i];
+    if (!list.is_list(rows, table.n.size(), fmt::format("m = {}", table.m[i]))) continue;
+    for (std::size_t j = 0; j < table.n.size(); ++j) {
+      const std::string where = fmt::format("m = {}, n = {}", table.m[i], table.n[j]);
+      if (!list.is_list(rows[j], table.k.size(), where)) continue;
+      for (std::size_t l = 0; l < table.k.size(); ++l) {
+        read_rate(list, rows[j][l], fmt::format("{}, k = {}", where, table.k[l]), table.flops_per_second);
+      }
+    }
+  }
+  return table;
+}
+
+enum class SizeKind { Count, Bytes };
+
+std::optional<double> read_size(ListReader& list, const Json& value, SizeKind kind, const std::string& where) {
+  if (kind == SizeKind::Bytes) {
+    const auto size = list.unit(value, parse_bytes, where);
+    return size ? std::optional(size->value()) : std::nullopt;
+  }
+  if (value.is_number()) return value.get<double>();
+  list.bad(where, "a number", value);
+  return std::nullopt;
+}
+
+/// [[size, "time"], ...] or [{"size": ..., "time": ...}, ...]; sizes ascend, all positive.
+CostCurve read_curve(ListReader& list, const Json& value, SizeKind kind, const std::string& where) {
+  CostCurve curve;
+  if (!value.is_array() || value.empty()) {
+    list.bad(where, "a list of [size, time]", value);
+    return curve;
+  }
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const Json& point = value[i];
+    const std::string at = fmt::format("{}{}point {}", where, where.empty() ? "" : ", ", i);
+    const bool pair = point.is_array() && point.size() == 2;
+    const bool object = point.is_object() && point.size() == 2 && point.contains("size") && point.contains("time");
+    if (!pair && !object) {
+      list.bad(at, "[size, time] or {\"size\": ..., \"time\": ...}", point);
+      continue;
+    }
+    const auto size = read_size(list, pair ? point[0] : point["size"], kind, at);
+    const auto time = list.unit(pair ? point[1] : point["time"], parse_duration, at);
+    if (!size || !time) continue;
+    const bool rises = curve.points.empty() || *size > curve.points.back().size;
+    if (!(*size > 0) || !rises || time->count() <= 0) {
+      list.bad(at, "sizes that ascend and times, all above zero", point, "out-of-range");
+      continue;
+    }
+    curve.points.push_back({*size, *time});
+  }
+  return curve;
+}
+
+MemoryCost read_memory_cost(JsonReader reader) {
+  MemoryCost cost;
+  cost.columns = read_axis(reader, "columns");
+  ListReader list(reader, "curves");
+  if (!list.there() || !list.is_list(list.json(), cost.columns.size(), "")) return cost;
+  for (std::size_t i = 0; i < cost.columns.size(); ++i) {
+    cost.curves.push_back(
+        read_curve(list, list.json()[i], SizeKind::Bytes, fmt::format("columns = {}", cost.columns[i])));
+  }
+  return cost;
+}
+
+/// "curves" is [head_dim][sequence].
+AttentionCost read_attention(JsonReader reader) {
+  AttentionCost cost;
+  cost.head_dim = read_axis(reader, "head_dim");
+  cost.sequence = read_axis(reader, "sequence");
+  ListReader list(reader, "curves");
+  if (!list.there() || !list.is_list(list.json(), cost.head_dim.size(), "")) return cost;
+  for (std::size_t i = 0; i < cost.head_dim.size(); ++i) {
+    const Json& row = list.json()[i];
+    if (!list.is_list(row, cost.sequence.size(), fmt::format("head_dim = {}", cost.head_dim[i]))) continue;
+    for (std::size_t j = 0; j < cost.sequence.size(); ++j) {
+      const std::string where = fmt::format("head_dim = {}, sequence = {}", cost.head_dim[i], cost.sequence[j]);
+      cost.curves.push_back(read_curve(list, row[j], SizeKind::Count, where));
+    }
+  }
+  return cost;
+}
+
+std::map<MemoryKernel, MemoryCost> read_memory_kernels(JsonReader reader) {
+  std::map<MemoryKernel, MemoryCost> kernels;
+  std::vector<std::string> known;
+  for (const MemoryKernel kernel : all_memory_kernels()) known.emplace_back(to_text(kernel));
+  for (const std::string& name : reader.keys()) {
+    const std::optional<MemoryKernel> kernel = memory_kernel_named(name);
+    if (kernel) {
+      kernels[*kernel] = read_memory_cost(reader.object(name));
+    } else {
+      reader.problem(name, "unknown-key", fmt::format("one of {}", fmt::join(known, ", ")), name,
+                     nearest_name(name, known));
+    }
+  }
+  if (!kernels.contains(MemoryKernel::Copy)) {
+    reader.problem({}, "missing-key", "the key \"copy\" (kernels without a curve are charged as copies)", "nothing");
+  }
+  return kernels;
+}
+
+DeviceProfile read_device(JsonReader reader) {
+  DeviceProfile device;
+  device.name = reader.text("name");
+  device.peak = reader.flops_per_second("peak");
+  device.memory_rate = reader.bytes_per_second("memory_rate");
+  device.memory = reader.bytes("memory");
+  device.operator_overhead = reader.duration("operator_overhead");
+  device.gemm = read_gemm(reader.object("gemm"));
+  device.grouped_gemm = read_gemm(reader.object("grouped_gemm"));
+  device.attention_forward = read_attention(reader.object("attention_forward"));
+  device.attention_backward = read_attention(reader.object("attention_backward"));
+  device.memory_kernels = read_memory_kernels(reader.object("memory_kernels"));
+  return device;
+}
+
+/// [["bytes", fraction], ...].
+std::vector<std::pair<double, double>> read_efficiency(JsonReader& reader) {
+  std::vector<std::pair<double, double>> curve;
+  if (!reader.has("efficiency")) return curve;
+  ListReader list(reader, "efficiency");
+  if (!list.json().is_array()) {
+    list.bad("", "a list of [bytes, fraction]", list.json());
+    return curve;
+  }
+  for (std::size_t i = 0; i < list.json().size(); ++i) {
+    const Json& point = list.json()[i];
+    const std::string at = fmt::format("point {}", i);
+    if (!list.is_list(point, 2, at)) continue;
+    const auto size = read_size(list, point[0], SizeKind::Bytes, at);
+    const bool fraction = point[1].is_number() && point[1].get<double>() > 0 && point[1].get<double>() <= 1;
+    const bool rises = size && *size > 0 && (curve.empty() || *size > curve.back().first);
+    if (!fraction || !rises) {
+      list.bad(at, "bytes that ascend and a fraction above 0 and up to 1", point, "out-of-range");
+      continue;
+    }
+    curve.emplace_back(*size, point[1].get<double>());
+  }
+  return curve;
+}
+
+LinkProfile read_link(JsonReader reader) {
+  LinkProfile link;
+  link.latency = reader.duration("latency");
+  link.bandwidth = reader.bytes_per_second("bandwidth");
+  if (link.bandwidth.value() <= 0 && reader.has("bandwidth") && reader.good()) {
+    reader.problem("bandwidth", "out-of-range", "a bandwidth above zero", to_text(link.bandwidth));
+  }
+  link.efficiency = read_efficiency(reader);
+  return link;
+}
+
+NodeProfile read_node(JsonReader reader) {
+  NodeProfile node;
+  node.ranks = reader.integer("ranks", 1, kMaxSize);
+  node.all_to_all = read_link(reader.object("all_to_all"));
+  node.all_reduce = read_link(reader.object("all_reduce"));
+  if (reader.has("switch_bandwidth")) node.switch_bandwidth = reader.bytes_per_second("switch_bandwidth");
+  return node;
+}
+
+Interference read_interference(JsonReader& parent) {
+  Interference interference;
+  if (!parent.has("interference")) return interference;
+  JsonReader reader = parent.object("interference");
+  interference.compute_beside_communication =
+      reader.number("compute_beside_communication", 1, 100, interference.compute_beside_communication);
+  interference.communication_beside_compute =
+      reader.number("communication_beside_compute", 1, 100, interference.communication_beside_compute);
+  return interference;
+}
+
+std::optional<FitQuality> read_fit(JsonReader& parent) {
+  if (!parent.has("fit")) return std::nullopt;
+  JsonReader reader = parent.object("fit");
+  FitQuality fit;
+  fit.fit_median_error = reader.number("fit_median_error", 0, 1e6);
+  fit.held_out_median_error = reader.number("held_out_median_error", 0, 1e6);
+  fit.held_out_count = reader.integer("held_out_count", 0, kMaxSize);
+  return fit;
+}
+
+std::map<std::string, Source> read_sources(JsonReader reader) {
+  const EnumNames<SourceKind> kinds = {{to_text(SourceKind::Measured), SourceKind::Measured},
+                                       {to_text(SourceKind::Datasheet), SourceKind::Datasheet},
+                                       {to_text(SourceKind::Published), SourceKind::Published},
+                                       {to_text(SourceKind::Assumed), SourceKind::Assumed}};
+  std::map<std::string, Source> sources;
+  for (const std::string& pointer : reader.keys()) {
+    if (!pointer.empty() && pointer.front() != '/') {
+      reader.problem(pointer, "wrong-type", "a JSON pointer such as \"/device/gemm\"", pointer);
+    }
+    JsonReader entry = reader.object(pointer);
+    sources[pointer] = {entry.choice("kind", kinds), entry.text("reference")};
+  }
+  return sources;
+}
+
+/// Reports every number below `reader` that no entry of "sources" covers. `at` counts from the profile's object.
+void require_sources(JsonReader reader, const HardwareProfile& profile, const std::string& at) {
+  for (const std::string& key : reader.keys()) {
+    const std::string pointer = at + "/" + key;
+    const std::string kind = reader.kind(key);
+    if (kind == "object") {
+      require_sources(reader.object(key), profile, pointer);
+      continue;
+    }
+    const bool is_name = kind == "string" && key == "name";
+    if (is_name || profile.source_of(pointer) != nullptr) continue;
+    reader.problem(key, "missing-source", fmt::format("an entry in \"sources\" for {}", pointer), "none");
+  }
+}
+
+}  // namespace
+
+HardwareProfile read_profile(JsonReader& reader) {
+  HardwareProfile profile;
+  profile.name = reader.text("name");
+  profile.description = reader.text("description", "");
+  profile.sources = read_sources(reader.object("sources"));
+  profile.device = read_device(reader.object("device"));
+  profile.node = read_node(reader.object("node"));
+  profile.interference = read_interference(reader);
+  profile.fit = read_fit(reader);
+  for (const std::string section : {"device", "node", "interference", "fit"}) {
+    if (reader.kind(section) == "object") require_sources(reader.object(section), profile, "/" + section);
+  }
+  return profile;
+}
+
+Result<HardwareProfile> load_profile(const std::filesystem::path& path) {
+  const Result<JsonDocument> document = JsonDocument::read(path);
+  if (!document.ok()) return document.error();
+  JsonReader reader(*document);
+  HardwareProfile profile = read_profile(reader);
+  RETURN_IF_ERROR(reader.finish());
+  return profile;
+}
+
+}  // namespace moecast
