@@ -43,7 +43,7 @@ Attention read_attention(JsonReader& model, std::optional<std::int64_t> d_model,
   attention.kv_heads = reader.integer("kv_heads", 1, kMaxHeads, attention.heads);
   const bool given = reader.has("head_dim");
   const std::int64_t even_share = d_model.value_or(0) / attention.heads;
-  attention.head_dim = reader.integer("head_dim", 1, kMaxHeads, std::max<std::int64_t>(even_share, 1));
+  attention.head_dim = reader.integer("head_dim", 1, kMaxModelWidth, std::max<std::int64_t>(even_share, 1));
   if (model.problem_count() != before) return attention;
   if (!given && d_model && attention.heads * even_share != *d_model) {
     reader.problem("heads", "out-of-range", fmt::format("a divisor of d_model {} (or give head_dim)", *d_model),
@@ -94,13 +94,15 @@ MoeFfn read_moe(JsonReader& reader) {
   moe.expert_count = reader.integer("experts", 1, kMaxExperts);
   const bool experts_known = reader.problem_count() == before;
   moe.expert_width = reader.integer("expert_width", 1, kMaxFfnWidth);
+  const std::size_t before_shared = reader.problem_count();
   moe.shared_expert_width = reader.integer("shared_expert_width", 0, kMaxFfnWidth, moe.shared_expert_width);
+  const bool shared_known = reader.problem_count() == before_shared;
   moe.gate = read_gate(reader, experts_known ? moe.expert_count : kMaxExperts);
   moe.capacity_factor = read_capacity_factor(reader);
   moe.shortcut = reader.choice("shortcut", kShortcuts, std::optional(moe.shortcut));
   moe.coefficient_gate = reader.choice("coefficient_gate", kCoefficientGates, std::optional(moe.coefficient_gate));
   moe.balance_loss_coefficient = reader.number("balance_loss", 0, 1000, moe.balance_loss_coefficient);
-  if (moe.coefficient_gate != CoefficientGate::DirectAdd && moe.shared_expert_width == 0) {
+  if (shared_known && moe.coefficient_gate != CoefficientGate::DirectAdd && moe.shared_expert_width == 0) {
     reader.problem("coefficient_gate", "conflict", "direct_add, or a shared_expert_width above 0",
                    fmt::format("\"{}\" without a shared expert", name_of(kCoefficientGates, moe.coefficient_gate)));
   }

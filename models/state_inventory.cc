@@ -1,5 +1,6 @@
 #include "models/state_inventory.h"
 
+#include <algorithm>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -142,6 +143,11 @@ ParameterCount count_parameters(const MoeModel& model) {
     if (parameter.expert->value() < model.blocks[parameter.layer->index()].moe->gate.top_k) count.active += elements;
   }
   return count;
+}
+
+Precision precision_of(std::int64_t bytes_per_element) {
+  const std::int64_t state = std::max<std::int64_t>(4, bytes_per_element);
+  return {bytes_per_element, bytes_per_element < state ? state : 0, state, state, state};
 }
 
 RankMemory rank_memory(const MoeModel& model, const ParallelLayout& layout, Rank rank, const Precision& precision) {

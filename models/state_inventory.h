@@ -56,6 +56,9 @@ struct Precision {
   std::int64_t second_moment = 4;
   std::int64_t gradient = 4;
 };
+/// Mixed precision: what is not a compute weight has at least F32; a master where the weight is smaller than that.
+[[nodiscard]] Precision precision_of(std::int64_t bytes_per_element);
+
 struct RankMemory {
   Bytes weight{0}, master{0}, moments{0}, gradient{0};
 };

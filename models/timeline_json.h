@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "models/timeline.h"
 #include "models/workload.h"
 
 namespace moecast {
+
+inline constexpr std::string_view kTimelineSchema = "moecast.timeline/1";
 
 /// What made a timeline: enough to rebuild its plan and to repeat the run.
 struct RunInfo {

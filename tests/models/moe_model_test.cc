@@ -108,6 +108,8 @@ TEST(MoeModelJson, ChecksWhatSpansSeveralKeys) {
   EXPECT_EQ(problems(R"({"moe": {"capacity_factor": null}})"), Found{"/moe/capacity_factor missing-key"});
   EXPECT_EQ(problems(R"({"moe": {"capacity_factor": null, "dropless": true}})"), Found{});
   EXPECT_EQ(problems(R"({"moe": {"coefficient_gate": "cg1", "shared_expert_width": 64}})"), Found{});
+  EXPECT_EQ(problems(R"({"moe": {"coefficient_gate": "cg1", "shared_expert_width": -1}})"),
+            Found{"/moe/shared_expert_width out-of-range"});  // and nothing that only follows from it
   EXPECT_EQ(problems(R"({"layers": {"moe_offset": 2}})"), Found{"/layers/moe_offset out-of-range"});
   EXPECT_EQ(problems(R"({"layers": {"count": 1}})"), Found{"/layers/moe_offset out-of-range"});  // no MoE at all
   EXPECT_EQ(problems(R"({"layers": {"dense_width": null}})"), Found{"/layers/dense_width missing-key"});

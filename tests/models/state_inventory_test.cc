@@ -154,9 +154,18 @@ TEST(StateInventory, ExpertGroupHoldsEveryExpertOnce) {
   }
 }
 
+TEST(Precision, AMasterExistsOnlyBesideASmallerWeight) {
+  const auto bytes = [](const Precision& p) {
+    return std::vector<std::int64_t>{p.weight, p.master, p.first_moment, p.second_moment, p.gradient};
+  };
+  EXPECT_EQ(bytes(precision_of(2)), (std::vector<std::int64_t>{2, 4, 4, 4, 4}));
+  EXPECT_EQ(bytes(precision_of(4)), (std::vector<std::int64_t>{4, 0, 4, 4, 4}));
+  EXPECT_EQ(bytes(precision_of(8)), (std::vector<std::int64_t>{8, 0, 8, 8, 8}));
+}
+
 TEST(RankMemory, ZeroStagesCutWhatTheReplicasShare) {
   MoeModel model = small();
-  const Precision bf16{2, 4, 4, 4, 4};
+  const Precision bf16 = precision_of(2);
   const std::int64_t all = count_parameters(model).total;
   const std::int64_t expert = count_parameters(model).expert / 2;  // of one rank with EP 2
   const std::int64_t shared = all - 2 * expert;
