@@ -186,11 +186,11 @@ TEST(Training, EveryVariantLearnsFarBelowUnigramEntropy) {
     variant.change(workload);
     set_capacity(workload, 1.5);
     divide(workload, 2, 2, 4, 8);
-    TrainConfig config = train_config(workload, text, 250);
+    TrainConfig config = train_config(workload, text, 300);
     config.optimizer.learning_rate = 1e-2;
     config.optimizer.warmup_steps = 10;
     const TrainResult result = must_train(config);
-    ASSERT_EQ(result.loss.size(), 250U);
+    ASSERT_EQ(result.loss.size(), 300U);
     EXPECT_NEAR(result.loss.front(), std::log(128.0), 0.2);
     EXPECT_LT(result.loss.back(), 0.5 * result.unigram_entropy);
     EXPECT_LT(result.validation_loss, 0.5 * result.unigram_entropy);
