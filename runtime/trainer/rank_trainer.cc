@@ -1,0 +1,152 @@
+#include "runtime/trainer/rank_trainer.h"
+
+#include <algorithm>
+
+namespace moecast {
+namespace {
+
+constexpr Lane kLane = Lane::Compute;
+
+}  // namespace
+
+bool splits_expert_backward(const StepPlan& plan) {
+  return std::any_of(plan.operators.begin(), plan.operators.end(),
+                     [](const Operator& op) { return op.phase == Phase::WeightGradient; });
+}
+
+StepPlan plan_subset(const StepPlan& plan, const std::function<bool(const Operator&)>& keep) {
+  StepPlan subset;
+  subset.schedule = plan.schedule;
+  subset.bytes_per_element = plan.bytes_per_element;
+  std::vector<std::optional<OpId>> renumbered(plan.operators.size());
+  for (const Operator& op : plan.operators) {
+    if (!keep(op)) continue;
+    Operator kept = op;
+    kept.id = OpId(static_cast<std::int32_t>(subset.operators.size()));
+    kept.dependencies.clear();
+    for (const OpId dependency : op.dependencies) {
+      // What is left out came before: in a whole step, or in an earlier call.
+      if (renumbered[dependency.index()]) kept.dependencies.push_back(*renumbered[dependency.index()]);
+    }
+    renumbered[op.id.index()] = kept.id;
+    subset.operators.push_back(std::move(kept));
+  }
+  return subset;
+}
+
+StepPlan forward_plan(const StepPlan& plan) {
+  return plan_subset(plan, [](const Operator& op) { return op.phase == Phase::Forward; });
+}
+
+Result<std::unique_ptr<RankTrainer>> RankTrainer::make(const RankTrainerOptions& options) {
+  std::unique_ptr<RankTrainer> trainer(new RankTrainer(options));
+  RETURN_IF_ERROR(trainer->allocate());
+  return trainer;
+}
+
+Status RankTrainer::allocate() {
+  const Workload& workload = options_.workload;
+  const MoeModel& model = workload.model;
+  const DType compute = compute_type(workload);
+  Result<ParameterStore> store =
+      ParameterStore::make(parameters_of_rank(model, workload.layout, options_.rank), compute, options_.backend);
+  if (!store.ok()) return store.error();
+  store_ = std::make_unique<ParameterStore>(std::move(store).value());
+  initialise(*store_, model.layer_count(), options_.seed, options_.backend);
+
+  const ActivationSizes sizes{model, workload.layout, workload.batch, compute};
+  Arena counting;
+  (void)Activations::carve(sizes, counting);
+  Result<std::unique_ptr<DeviceMemory>> memory = options_.backend.allocate(counting.used());
+  if (!memory.ok()) return memory.error();
+  activations_ = std::move(memory).value();
+  Arena arena(activations_->data());
+  context_ = std::make_unique<StepContext>(StepContext{
+      model, workload.layout, options_.rank, workload.batch, compute, options_.backend, options_.groups, *store_,
+      make_parameter_views(model, *store_, workload.layout.expert,
+                           workload.layout.position(Group::Expert, options_.rank)),
+      Activations::carve(sizes, arena), std::vector<ExchangePlan>(model.blocks.size())});
+  context_->gradient_clip = options_.gradient_clip;
+  runner_ = std::make_unique<StepRunner>(*context_, options_.fault, options_.on_failure);
+  executor_ = make_executor(options_.backend, options_.clock);
+  return {};
+}
+
+Result<StepOutcome> RankTrainer::run(const StepPlan& plan, const TokenBatch& batch, std::int64_t step,
+                                     const AdamWStep& optimizer, OperatorRunner* watcher) {
+  prepare(plan, batch, optimizer);
+  runner_->begin_step(step);
+  OperatorRunner& runner = watcher != nullptr ? *watcher : *runner_;
+  Result<std::vector<Span>> spans = executor_->run_step(plan, runner, static_cast<std::int32_t>(step), options_.rank);
+  if (!spans.ok()) return spans.error();
+  StepOutcome outcome = read_outcome();
+  outcome.spans = std::move(spans).value();
+  return outcome;
+}
+
+void RankTrainer::prepare(const StepPlan& plan, const TokenBatch& batch, const AdamWStep& optimizer) {
+  StepContext& context = *context_;
+  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
+  ASSERT(tokens == context.states.ids.element_count() && batch.targets.size() == batch.ids.size(),
+         "{} tokens in a batch of {}", tokens, context.states.ids.element_count());
+  context.backend.upload(kLane, context.states.ids, batch.ids.data());
+  context.backend.upload(kLane, context.states.targets, batch.targets.data());
+  context.backend.synchronize(kLane);
+  context.optimizer = optimizer;
+  context.split_expert_backward = splits_expert_backward(plan);
+  context.chunk_count = plan.schedule.chunk_count;
+  for (std::size_t block = 0; block < context.model.blocks.size(); ++block) {
+    const std::optional<MoeFfn>& moe = context.model.blocks[block].moe;
+    if (moe && moe->capacity_factor) plan_fixed_exchange(context, block);
+  }
+}
+
+StepOutcome RankTrainer::read_outcome() {
+  StepOutcome outcome;
+  outcome.gradient_norm = context_->gradient_norm;
+  outcome.routed.resize(context_->model.blocks.size());
+  outcome.dropped.resize(context_->model.blocks.size());
+  read_losses(outcome);
+  for (std::size_t block = 0; block < context_->model.blocks.size(); ++block) {
+    if (context_->model.blocks[block].moe) read_routing(block, outcome);
+  }
+  return outcome;
+}
+
+void RankTrainer::read_losses(StepOutcome& outcome) {
+  const Activations& states = context_->states;
+  outcome.token_count = states.head.loss.element_count();
+  outcome.loss_sum = sum_of(states.head.loss);
+  for (const BlockState& block : states.blocks) {
+    if (block.routed.balance_loss.empty()) continue;
+    outcome.balance_loss += sum_of(block.routed.balance_loss) / static_cast<double>(context_->batch.micro_batch_count);
+  }
+}
+
+void RankTrainer::read_routing(std::size_t block, StepOutcome& outcome) {
+  const Tensor& counts = context_->states.blocks[block].routed.count;  // [M,E]
+  std::vector<std::int32_t> values(static_cast<std::size_t>(counts.element_count()));
+  context_->backend.download(kLane, values.data(), counts);
+  context_->backend.synchronize(kLane);
+  const std::size_t experts = static_cast<std::size_t>(counts.shape[1]);
+  const std::optional<std::int64_t> capacity = context_->moe(block).capacity(context_->tokens());
+  outcome.routed[block].assign(experts, 0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    outcome.routed[block][i % experts] += values[i];
+    if (capacity && values[i] > *capacity) outcome.dropped[block] += values[i] - *capacity;
+  }
+}
+
+double RankTrainer::sum_of(const Tensor& values) {
+  staging_.resize(static_cast<std::size_t>(values.bytes().count()));
+  context_->backend.download(kLane, staging_.data(), values);
+  context_->backend.synchronize(kLane);
+  double sum = 0;
+  for (std::int64_t i = 0; i < values.element_count(); ++i) {
+    sum += values.dtype == DType::F64 ? reinterpret_cast<const double*>(staging_.data())[i]
+                                      : static_cast<double>(reinterpret_cast<const float*>(staging_.data())[i]);
+  }
+  return sum;
+}
+
+}  // namespace moecast

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "base/json_document.h"
+#include "base/result.h"
+#include "models/workload.h"
+#include "runtime/communicator.h"
+#include "runtime/tensor.h"
+
+namespace moecast {
+
+enum class BackendKind { Cpu, Cuda };
+
+struct OptimizerConfig {
+  double learning_rate = 3e-4;  // the peak
+  std::int64_t warmup_steps = 0;
+  double min_learning_rate = 0;
+  double weight_decay = 0.1;
+  double gradient_clip = 1;  // largest global norm; 0: no clipping
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+};
+
+/// Makes one rank throw when it begins an operator: a test of how failures come out.
+struct Fault {
+  std::int64_t rank = 0;
+  std::int64_t step = 0;      // counts from 0
+  std::string operator_name;  // Operator::name(): "L1.Dispatch.F"
+};
+
+struct RuntimeConfig {
+  BackendKind backend = BackendKind::Cpu;
+  std::optional<PacedLink> link = std::nullopt;  // between ranks; no value: as fast as memory allows
+  Duration timeout = std::chrono::seconds(60);   // how long a rank waits for its peers
+  std::optional<Fault> fault = std::nullopt;
+};
+
+/// One training run.
+struct TrainConfig {
+  std::string name;
+  Workload workload;
+  std::filesystem::path text;
+  std::int64_t steps = 0;
+  std::uint64_t seed = 1;
+  OptimizerConfig optimizer = {};
+  RuntimeConfig runtime = {};
+};
+
+/// Reads "name", "workload", "training" and "runtime"; every problem in one Error (BadInput).
+[[nodiscard]] Result<TrainConfig> read_train_config(const JsonDocument& document);
+
+/// The compute type that a workload's precision names.
+[[nodiscard]] DType compute_type(const Workload& workload);
+
+}  // namespace moecast
