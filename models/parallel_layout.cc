@@ -56,16 +56,16 @@ Progression progression(const ParallelLayout& layout, Group group, Rank rank) {
   ASSERT(false, "no such group: {}", static_cast<int>(group));
 }
 
-/// "expert 1, 2, 3 or 6 with data 6; data 4 or 8 with expert 4": what is nearest to a pair that does not divide.
+/// "expert degrees 1, 2, 3, 6 fit data 6, data degrees 4, 8 fit expert 4": what is near a pair that does not divide.
 std::string fitting_degrees(std::int64_t data, std::int64_t expert) {
   std::vector<std::int64_t> divisors;
   for (std::int64_t degree = 1; degree <= data; ++degree) {
     if (data % degree == 0) divisors.push_back(degree);
   }
   const std::int64_t below = data / expert * expert;
-  const std::string multiples = below > 0 ? fmt::format("{} or {}", below, below + expert) : fmt::format("{}", expert);
-  return fmt::format("expert {} fits data {}, data {} fits expert {}", fmt::join(divisors, ", "), data, multiples,
-                     expert);
+  const std::string multiples = below > 0 ? fmt::format("{}, {}", below, below + expert) : fmt::format("{}", expert);
+  return fmt::format("expert degrees {} fit data {}, data degrees {} fit expert {}", fmt::join(divisors, ", "), data,
+                     multiples, expert);
 }
 
 }  // namespace

@@ -7,11 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "models/state_inventory.h"
 
 namespace moecast {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+const std::filesystem::path kZoo = std::filesystem::path(MOECAST_SOURCE_DIR) / "models/zoo";
 
 Result<Workload> parse(const std::string& text, const std::string& name = "workload.json") {
   const Result<JsonDocument> document = JsonDocument::parse(text, name);
@@ -89,9 +92,8 @@ TEST(Workload, ChecksWhatHoldsBetweenItsParts) {
 }
 
 TEST(Workload, TheModelMayBeAFileRelativeToItsOwn) {
-  const std::filesystem::path zoo = std::filesystem::path(MOECAST_SOURCE_DIR) / "models/zoo";
   const std::string text = R"({"workload": {"model": "quickstart_scmoe.json", "batch": {"sequence": 64}}})";
-  const Result<Workload> workload = parse(text, (zoo / "workload.json").string());
+  const Result<Workload> workload = parse(text, (kZoo / "workload.json").string());
   ASSERT_TRUE(workload.ok()) << workload.error().text();
   EXPECT_EQ(workload->model.name, "quickstart-scmoe");
 }
@@ -114,6 +116,27 @@ TEST(Workload, ProblemsOfTheModelFileStandBesideItsOwn) {
   ASSERT_FALSE(missing.ok());
   ASSERT_EQ(missing.error().problems.size(), 1U);
   EXPECT_EQ(missing.error().problems[0].pointer, "/workload/model");
+}
+
+TEST(Workload, EveryModelOfTheZooHasAPlanWhoseGradientsAreItsParameters) {
+  for (const auto& entry : std::filesystem::directory_iterator(kZoo)) {
+    if (entry.path().extension() != ".json") continue;
+    const Json json = {{"workload",
+                        {{"model", entry.path().string()},
+                         {"parallel", {{"data", 4}, {"expert", 2}}},
+                         {"batch", {{"sequence", 64}}}}}};
+    const Result<Workload> workload = parse(json.dump());
+    ASSERT_TRUE(workload.ok()) << workload.error().text();
+    const Result<StepPlan> plan = build_step_plan(request_of(*workload));
+    ASSERT_TRUE(plan.ok()) << plan.error().text();
+    std::int64_t reduced = 0;
+    for (const Operator& op : plan->operators) {
+      if (op.kind == OpKind::GradientReduce) reduced += op.communication->buffer.count();
+    }
+    const ParameterCount count = count_parameters(workload->model);
+    EXPECT_EQ(reduced, 4 * (count.total - count.expert / 2)) << workload->model.name;
+    EXPECT_EQ(rank_memory(workload->model, workload->layout, Rank(3), precision_of(4)).gradient, Bytes(reduced));
+  }
 }
 
 TEST(Workload, ARequestRefersToIt) {
