@@ -134,15 +134,11 @@ void Director::keep_timeline(Outcomes outcomes) {
   const std::int64_t steady = current_.index - first_steady_step();
   if (steady < 0) return;
   if (steady < kTimelineSteps) add_spans(outcomes, result_.timeline);
-  // A running mean of the rate over all steady steps.
-  Duration time{};
-  for (std::size_t i = static_cast<std::size_t>(first_steady_step()); i < result_.steps.size(); ++i) {
-    time += result_.steps[i].time;
-  }
+  steady_time_ += result_.steps.back().time;
   const Batch& batch = config_.workload.batch;
   const double tokens =
       static_cast<double>((steady + 1) * batch.tokens() * batch.micro_batch_count * config_.workload.layout.data);
-  result_.tokens_per_second = tokens / std::max(seconds(time), 1e-9);
+  result_.tokens_per_second = tokens / std::max(seconds(steady_time_), 1e-9);
 }
 
 void Director::choose_slots() {

@@ -76,7 +76,8 @@ class Director {
   std::vector<double> dropped_;              // by block
   Task current_;
   bool started_ = false;
-  Instant began_{};  // the current task
+  Instant began_{};         // the current task
+  Duration steady_time_{};  // of all steps after warm-up
   double validation_sum_ = 0;
   std::int64_t validation_tokens_ = 0;
   std::optional<Error> failure_;

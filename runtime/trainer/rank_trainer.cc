@@ -97,7 +97,8 @@ void RankTrainer::prepare(const StepPlan& plan, const TokenBatch& batch, const A
   context.chunk_count = plan.schedule.chunk_count;
   for (std::size_t block = 0; block < context.model.blocks.size(); ++block) {
     const std::optional<MoeFfn>& moe = context.model.blocks[block].moe;
-    if (moe && moe->capacity_factor) plan_fixed_exchange(context, block);
+    const bool planned = context.exchanges[block].chunks.size() == static_cast<std::size_t>(context.chunk_count);
+    if (moe && moe->capacity_factor && !planned) plan_fixed_exchange(context, block);
   }
 }
 

@@ -48,7 +48,8 @@ TEST(TrainingFault, FaultOfALaterStepLetsEarlierStepsFinish) {
   Log log(LogLevel::Error);
   const std::atomic<bool> stop{false};
   std::int64_t last = 0;
-  const auto result = train(config, log, [&](const TrainProgress& progress) { last = progress.step; }, stop);
+  const auto result = train(
+      config, log, [&](const TrainProgress& progress) { last = progress.step; }, stop);
   EXPECT_FALSE(result.ok());
   EXPECT_EQ(last, 4);
 }

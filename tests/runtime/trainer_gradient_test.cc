@@ -82,8 +82,9 @@ TEST_P(WholeModelGradient, AgreesWithFiniteDifferencesForEveryParameter) {
   }
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const ParameterStore::Entry& entry = store.entries()[i];
-    expect_tensor_gradient(gradients[i], values(store.tensor(Component::Master, entry)),
-                           [&] { return rank.forward(); }, entry.parameter.name);
+    expect_tensor_gradient(
+        gradients[i], values(store.tensor(Component::Master, entry)), [&] { return rank.forward(); },
+        entry.parameter.name);
   }
 }
 
@@ -186,9 +187,7 @@ class OperatorGradient : public ::testing::Test {
     for (std::size_t i = 0; i < b.size(); ++i) sum += values(a)[i] * b[i];
     return sum;
   }
-  static std::vector<double> copy(const Tensor& tensor) {
-    return {values(tensor).begin(), values(tensor).end()};
-  }
+  static std::vector<double> copy(const Tensor& tensor) { return {values(tensor).begin(), values(tensor).end()}; }
   void check_parameters(const std::string& prefix, const std::function<double()>& f) {
     ParameterStore& store = rank->trainer().store();
     int found = 0;
@@ -216,7 +215,8 @@ TEST_F(OperatorGradient, AttentionInputAndParameters) {
   const std::vector<double> r = copy(temporary().g);
   (void)forward(r);
   run(Phase::Backward, {OpKind::Attention}, LayerId(0));
-  expect_tensor_gradient(values(temporary().g), values(block(0).x), [&] { return forward(r); }, "x");
+  expect_tensor_gradient(
+      values(temporary().g), values(block(0).x), [&] { return forward(r); }, "x");
   check_parameters("blocks.0.attention", [&] { return forward(r); });
 }
 
@@ -230,7 +230,8 @@ TEST_F(OperatorGradient, MlpInputAndParameters) {
   const std::vector<double> r = copy(temporary().g);
   (void)forward(r);
   run(Phase::Backward, {OpKind::Mlp}, LayerId(0));
-  expect_tensor_gradient(values(temporary().g), values(block(0).h), [&] { return forward(r); }, "h");
+  expect_tensor_gradient(
+      values(temporary().g), values(block(0).h), [&] { return forward(r); }, "h");
   check_parameters("blocks.0.mlp", [&] { return forward(r); });
 }
 
@@ -277,9 +278,8 @@ TEST_F(OperatorGradient, HeadInputAndFinalNorm) {
   const Tensor& x = rank->context().states.x_last;
   fill(x, "x");
   const auto forward = [&] {
-    const StepOutcome outcome = rank->run([](const Operator& op) {
-      return op.kind == OpKind::Head && op.phase == Phase::Forward;
-    });
+    const StepOutcome outcome =
+        rank->run([](const Operator& op) { return op.kind == OpKind::Head && op.phase == Phase::Forward; });
     return outcome.loss_sum / static_cast<double>(outcome.token_count);
   };
   (void)forward();

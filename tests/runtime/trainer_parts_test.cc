@@ -52,7 +52,9 @@ TEST(TokenBatch, GlobalBatchDoesNotDependOnTheNumberOfRanks) {
     return all;
   };
   const auto training = [&](const BatchShare& share, TokenBatch& out) { draw_training_batch(*text, share, 3, 5, out); };
-  const auto validation = [&](const BatchShare& share, TokenBatch& out) { take_validation_batch(*text, share, 1, out); };
+  const auto validation = [&](const BatchShare& share, TokenBatch& out) {
+    take_validation_batch(*text, share, 1, out);
+  };
   for (const std::int64_t ranks : {2, 4, 8}) {
     EXPECT_EQ(global(ranks, training), global(1, training));
     EXPECT_EQ(global(ranks, validation), global(1, validation));
@@ -194,8 +196,8 @@ TEST(ParameterStore, LaysClassesOutOneAfterTheOtherWithoutGaps) {
 TEST(ParameterStore, KeepsCopiesOfTheWeightsInANarrowerType) {
   const Workload workload = tiny_workload();
   const auto backend = make_cpu_backend();
-  auto store = std::move(ParameterStore::make(parameters_of_rank(workload.model, workload.layout, Rank(0)),
-                                              DType::BF16, *backend))
+  auto store = std::move(ParameterStore::make(parameters_of_rank(workload.model, workload.layout, Rank(0)), DType::BF16,
+                                              *backend))
                    .value();
   initialise(store, workload.model.layer_count(), 1, *backend);
   const Tensor weight = store.tensor(Component::Weight, "embedding.token");
@@ -213,8 +215,8 @@ TEST(ParameterStore, InitialValuesFollowGpt2AndTheExpertsGlobalNumber) {
   workload.layout.data = workload.layout.expert = 2;
   const auto backend = make_cpu_backend();
   const auto make = [&](const ParallelLayout& layout, Rank rank) {
-    auto store = std::move(ParameterStore::make(parameters_of_rank(workload.model, layout, rank), DType::F64, *backend))
-                     .value();
+    auto store =
+        std::move(ParameterStore::make(parameters_of_rank(workload.model, layout, rank), DType::F64, *backend)).value();
     initialise(store, workload.model.layer_count(), 1, *backend);
     return store;
   };
@@ -257,9 +259,9 @@ Result<TrainConfig> read_config(const std::string& text) {
 }
 
 TEST(TrainConfig, ReadsEveryFieldAndFillsDefaults) {
-  const Result<TrainConfig> config = read_config(config_text(
-      R"(, "seed": 9, "learning_rate": 0.01, "warmup_steps": 3)",
-      R"("backend": "cpu", "link": {"latency": "200 us", "bandwidth": "100 MB/s"}, "timeout": "3 s",
+  const Result<TrainConfig> config = read_config(
+      config_text(R"(, "seed": 9, "learning_rate": 0.01, "warmup_steps": 3)",
+                  R"("backend": "cpu", "link": {"latency": "200 us", "bandwidth": "100 MB/s"}, "timeout": "3 s",
          "fault": {"rank": 0, "step": 2, "operator": "Head.F"})"));
   ASSERT_TRUE(config.ok()) << config.error().text();
   EXPECT_EQ(config->seed, 9U);
@@ -276,16 +278,16 @@ TEST(TrainConfig, ReportsAllProblemsTogether) {
   ASSERT_FALSE(config.ok());
   EXPECT_EQ(config.error().kind, ErrorKind::BadInput);
   const std::string text = config.error().text();
-  for (const char* part : {"/training/sed", "seed", "/training/learning_rate", "/runtime/backend",
-                           "/runtime/link/latency"}) {
+  for (const char* part :
+       {"/training/sed", "seed", "/training/learning_rate", "/runtime/backend", "/runtime/link/latency"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
   }
 }
 
 TEST(TrainConfig, QuickstartConfigsLoad) {
   for (const char* name : {"top2", "top1", "shared_expert", "scmoe"}) {
-    const auto path = std::filesystem::path(MOECAST_SOURCE_DIR) / "experiments/quickstart/train" /
-                      (std::string(name) + ".json");
+    const auto path =
+        std::filesystem::path(MOECAST_SOURCE_DIR) / "experiments/quickstart/train" / (std::string(name) + ".json");
     const Result<JsonDocument> document = JsonDocument::read(path);
     ASSERT_TRUE(document.ok()) << document.error().text();
     const Result<TrainConfig> config = read_train_config(*document);

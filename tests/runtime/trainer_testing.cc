@@ -26,7 +26,7 @@ void enlarge_parameters(ParameterStore& store, std::uint64_t seed) {
 }
 
 std::string words(std::size_t size) {
-  const std::vector<std::string> list = {"the ",   "old ", "king ", "saw ",  "a ",    "ship ",
+  const std::vector<std::string> list = {"the ",  "old ", "king ", "saw ",  "a ",    "ship ",
                                          "upon ", "sea ", "and ",  "went ", "home ", "again.\n"};
   std::string text;
   std::size_t word = 0;
