@@ -10,6 +10,16 @@ namespace {
 
 constexpr std::size_t kCompute = static_cast<std::size_t>(Lane::Compute);
 
+enum class EventKind : std::uint32_t { LaneDone, MeetingOpens };
+
+EventPayload lane_done(std::int32_t rank, std::size_t lane) {
+  return {static_cast<std::uint32_t>(EventKind::LaneDone),
+          static_cast<std::uint32_t>(static_cast<std::size_t>(rank) * kLaneCount + lane)};
+}
+EventPayload meeting_opens(std::int32_t meeting) {
+  return {static_cast<std::uint32_t>(EventKind::MeetingOpens), static_cast<std::uint32_t>(meeting)};
+}
+
 /// Rounded up, but a millionth of a nanosecond is rounding and not time.
 Duration whole_nanoseconds(double nanoseconds) {
   return Duration(static_cast<std::int64_t>(std::ceil(nanoseconds - 1e-6)));
@@ -128,8 +138,7 @@ void StepExecutor::begin(std::int32_t rank, std::int32_t op) {
   const auto lane = static_cast<std::size_t>(place.lane);
   worker.active.at(lane) = op;
   if (lane != kCompute) {
-    events_.schedule(now_ + fixed, {static_cast<std::uint32_t>(EventKind::LaneDone),
-                                    static_cast<std::uint32_t>(rank) * kLaneCount + static_cast<std::uint32_t>(lane)});
+    events_.schedule(now_ + fixed, lane_done(rank, lane));
     return;
   }
   worker.computes = true;
@@ -157,8 +166,7 @@ void StepExecutor::arrive(std::int32_t index) {
     open(index);
     return;
   }
-  events_.schedule(now_ + latency,
-                   {static_cast<std::uint32_t>(EventKind::MeetingOpens), static_cast<std::uint32_t>(index)});
+  events_.schedule(now_ + latency, meeting_opens(index));
 }
 
 /// The bytes of a meeting begin to move; its ranks are as they were at the last refresh.
@@ -265,9 +273,7 @@ void StepExecutor::stretch_compute(std::int32_t rank) {
   }
   worker.since = now_;
   worker.stretch = stretch;
-  worker.posted = events_.schedule(
-      now_ + whole_nanoseconds(worker.left * stretch),
-      {static_cast<std::uint32_t>(EventKind::LaneDone), static_cast<std::uint32_t>(rank) * kLaneCount + kCompute});
+  worker.posted = events_.schedule(now_ + whole_nanoseconds(worker.left * stretch), lane_done(rank, kCompute));
 }
 
 void StepExecutor::count_computing(RankState& rank) {

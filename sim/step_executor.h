@@ -84,7 +84,6 @@ class StepExecutor {
   struct Times {
     Instant start{}, end{};
   };
-  enum class EventKind : std::uint32_t { LaneDone, MeetingOpens };
 
   // Once.
   void place_operators(const StepPlan& plan, const ParallelLayout& layout);
