@@ -236,7 +236,9 @@ TEST(StepExecutor, AgreesWithTickByTickOnRandomPlans) {
 
 TEST(StepExecutor, RunsAgainWithTheSameAnswer) {
   HandPlan hand = random_plan(7, 59, true);
-  hand.compute(100);  // the ranks end a step apart: none is a copy
+  std::vector<OpId> all;
+  for (const Operator& op : hand.plan.operators) all.push_back(op.id);
+  hand.compute(100, all);  // the ranks end a step apart: none is a copy
   hand.costs.interference = {1.3, 1.7};
   StepExecutor executor(hand.plan, kFourRanksInPairs, hand.costs, {4, {1, 1.1, 1, 1.2}, true});
   const std::string first = to_text(executor.run());
