@@ -57,11 +57,10 @@ class ComputeTimes {
   explicit ComputeTimes(const DeviceProfile& device) : device_(device) {}
 
   Duration time(const Operator& op) {
-    auto& [last, duration] = last_[{op.kind, op.phase}];
-    const bool known =
-        last != nullptr && std::equal(last->work.begin(), last->work.end(), op.work.begin(), op.work.end(), same);
-    if (!known) {
-      last = &op;
+    const auto [entry, is_new] = last_.try_emplace({op.kind, op.phase});
+    auto& [work, duration] = entry->second;
+    if (is_new || !std::equal(work.begin(), work.end(), op.work.begin(), op.work.end(), same)) {
+      work = op.work;
       duration = device_.time(op);
     }
     return duration;
@@ -69,7 +68,7 @@ class ComputeTimes {
 
  private:
   const DeviceProfile& device_;
-  std::map<std::pair<OpKind, Phase>, std::pair<const Operator*, Duration>> last_;
+  std::map<std::pair<OpKind, Phase>, std::pair<std::vector<Work>, Duration>> last_;
 };
 
 }  // namespace
@@ -92,9 +91,11 @@ PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const H
   return costs;
 }
 
-Duration time_alone(const Operator& op, const ParallelLayout& layout, const HardwareProfile& hardware) {
-  if (!op.communication) return hardware.device.time(op);
-  return hardware.time(*op.communication, layout.group_size(op.communication->group));
+OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware) {
+  return [layout, &hardware, compute = ComputeTimes(hardware.device)](const Operator& op) mutable {
+    if (!op.communication) return compute.time(op);
+    return hardware.time(*op.communication, layout.group_size(op.communication->group));
+  };
 }
 
 }  // namespace moecast

@@ -29,7 +29,7 @@ struct PlanCosts {
 
 [[nodiscard]] PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware);
 
-/// Time of one operator alone: what a schedule with slot "auto" is chosen by.
-[[nodiscard]] Duration time_alone(const Operator& op, const ParallelLayout& layout, const HardwareProfile& hardware);
+/// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive it.
+[[nodiscard]] OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware);
 
 }  // namespace moecast
