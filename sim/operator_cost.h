@@ -29,7 +29,8 @@ struct PlanCosts {
 
 [[nodiscard]] PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware);
 
-/// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive it.
+/// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive
+/// it.
 [[nodiscard]] OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware);
 
 }  // namespace moecast
