@@ -79,7 +79,7 @@ void StepExecutor::place_operators(const StepPlan& plan, const ParallelLayout& l
 
 // ---- A run ----
 
-std::vector<Span> StepExecutor::run() {
+void StepExecutor::run(std::vector<Span>& spans) {
   reset();
   for (std::int32_t rank = 0; rank < rank_count_; ++rank) begin_step(rank);
   for (;;) {
@@ -99,7 +99,7 @@ std::vector<Span> StepExecutor::run() {
   for (const RankState& rank : ranks_) {
     ASSERT(period_ || rank.step == options_.steps, "the run stops in step {} of {}", rank.step, options_.steps);
   }
-  return spans();
+  write(spans);
 }
 
 void StepExecutor::reset() {
@@ -292,9 +292,9 @@ void StepExecutor::stretch_flow(const Meeting& moving) {
 
 // ---- What came out ----
 
-std::vector<Span> StepExecutor::spans() const {
-  std::vector<Span> result;
-  result.reserve(static_cast<std::size_t>(options_.steps) * static_cast<std::size_t>(world_size_) * op_count_);
+void StepExecutor::write(std::vector<Span>& spans) const {
+  spans.resize(static_cast<std::size_t>(options_.steps) * static_cast<std::size_t>(world_size_) * op_count_);
+  auto next = spans.begin();
   for (std::int32_t step = 0; step < options_.steps; ++step) {
     const Duration shift = period_ ? *period_ * step : Duration(0);
     const std::size_t first = period_ ? 0 : static_cast<std::size_t>(step) * waiting_for_.size();
@@ -302,11 +302,10 @@ std::vector<Span> StepExecutor::spans() const {
       for (const std::int32_t op : graph_.in_lane_order) {
         const Times& at = times_[first + cell(folded_ ? 0 : rank, op)];
         const Lane lane = places_[static_cast<std::size_t>(op)].lane;
-        result.push_back({OpId(op), Rank(rank), lane, step, at.start + shift, at.end + shift});
+        *next++ = {OpId(op), Rank(rank), lane, step, at.start + shift, at.end + shift};
       }
     }
   }
-  return result;
 }
 
 std::span<const std::int32_t> StepExecutor::members(const Meeting& of) const {
@@ -321,9 +320,10 @@ Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout, c
                            ExecutionOptions options) {
   ASSERT(layout.world_size() <= hardware.node.ranks, "{} ranks on a node of {}", layout.world_size(),
          hardware.node.ranks);
-  StepExecutor executor(plan, layout, plan_costs(plan, layout, hardware), std::move(options));
-  return {fmt::format("simulated: {}, {} ranks", hardware.name, layout.world_size()), plan, layout.world_size(),
-          executor.run()};
+  Timeline timeline{
+      fmt::format("simulated: {}, {} ranks", hardware.name, layout.world_size()), plan, layout.world_size(), {}};
+  StepExecutor(plan, layout, plan_costs(plan, layout, hardware), std::move(options)).run(timeline.spans);
+  return timeline;
 }
 
 }  // namespace moecast

@@ -38,7 +38,7 @@ struct ExecutionOptions {
 /// - Ends are rounded up to whole nanoseconds, once, when they come.
 ///
 /// No clock, no random numbers, and the order of events inside one instant cannot show: same input, same bytes. After
-/// the first run() nothing is allocated but the result.
+/// the first run() nothing is allocated, if the result's memory is there.
 class StepExecutor {
  public:
   /// One simulated rank for each of the layout, or one for all of them.
@@ -46,8 +46,8 @@ class StepExecutor {
   StepExecutor(const StepExecutor&) = delete;
   StepExecutor& operator=(const StepExecutor&) = delete;
 
-  /// From time 0; ordered by (step, rank, lane, start). Always the same answer.
-  [[nodiscard]] std::vector<Span> run();
+  /// From time 0; replaces `spans` by those of the run, ordered by (step, rank, lane, start). Always the same answer.
+  void run(std::vector<Span>& spans);
 
   [[nodiscard]] bool folded() const { return folded_; }
   /// Operators that ended on simulated ranks since construction: the cost of all runs so far.
@@ -109,7 +109,7 @@ class StepExecutor {
   void count_computing(RankState& rank);
   void stretch_flow(const Meeting& meeting);
 
-  [[nodiscard]] std::vector<Span> spans() const;
+  void write(std::vector<Span>& spans) const;
   [[nodiscard]] RankState& state(std::int32_t rank) { return ranks_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] Meeting& meeting(std::int32_t index) { return meetings_[static_cast<std::size_t>(index)]; }
   [[nodiscard]] const OperatorCost& cost(std::int32_t op) const {

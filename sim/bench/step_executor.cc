@@ -38,11 +38,19 @@ void run(benchmark::State& state, ExecutionOptions options, Interference interfe
   const StepPlan plan = shortcut_like(1000, costs);
   const ParallelLayout layout{state.range(0), state.range(0)};
   if (!options.fold) {  // the answer before the time
-    const auto end = [&](bool fold) { return StepExecutor(plan, layout, costs, {1, {}, fold}).run().back().end; };
+    const auto end = [&](bool fold) {
+      std::vector<Span> spans;
+      StepExecutor(plan, layout, costs, {1, {}, fold}).run(spans);
+      return spans.back().end;
+    };
     if (end(true) != end(false)) state.SkipWithError("folded and unfolded disagree");
   }
   StepExecutor executor(plan, layout, costs, std::move(options));
-  for (auto _ : state) benchmark::DoNotOptimize(executor.run());
+  std::vector<Span> spans;
+  for (auto _ : state) {
+    executor.run(spans);
+    benchmark::DoNotOptimize(spans.data());
+  }
   state.SetItemsProcessed(executor.ended_count());  // operators that ended
 }
 

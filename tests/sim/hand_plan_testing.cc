@@ -31,6 +31,12 @@ OpId HandPlan::collective(Group group, std::int64_t latency_ns, double bytes, st
   return id;
 }
 
+std::vector<Span> HandPlan::run(const ParallelLayout& layout, ExecutionOptions options) const {
+  std::vector<Span> spans;
+  StepExecutor(plan, layout, costs, std::move(options)).run(spans);
+  return spans;
+}
+
 HandPlan random_plan(std::uint64_t seed, std::int32_t op_count, bool copies) {
   const CounterRandom random(seed, 0);
   HandPlan hand;

@@ -22,9 +22,7 @@ struct HandPlan {
   /// `bytes` through every port of the group, `efficiency` of a port's bandwidth when alone.
   OpId collective(Group group, std::int64_t latency_ns, double bytes, std::vector<OpId> dependencies = {},
                   Lane lane = Lane::Comm, double efficiency = 1);
-  [[nodiscard]] std::vector<Span> run(const ParallelLayout& layout, ExecutionOptions options = {}) const {
-    return StepExecutor(plan, layout, costs, std::move(options)).run();
-  }
+  [[nodiscard]] std::vector<Span> run(const ParallelLayout& layout, ExecutionOptions options = {}) const;
 };
 
 /// `op_count` operators on the compute, comm and copy-out lanes with random costs and dependencies.

@@ -75,9 +75,10 @@ StepPlan plan_of(const Scenario& scenario) {
 
 std::int64_t forward_ticks(const Scenario& scenario, const PairTimes& times, bool fold) {
   const StepPlan plan = plan_of(scenario);
-  StepExecutor executor(plan, scenario.workload.layout, costs_of(plan, times), {1, {}, fold});
+  std::vector<Span> spans;
+  StepExecutor(plan, scenario.workload.layout, costs_of(plan, times), {1, {}, fold}).run(spans);
   Instant end{};
-  for (const Span& span : executor.run()) end = std::max(end, span.end);
+  for (const Span& span : spans) end = std::max(end, span.end);
   return (end - Instant{}).count();
 }
 
