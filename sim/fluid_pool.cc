@@ -109,6 +109,14 @@ void FluidPool::advance(Instant to, std::vector<FlowId>& completed) {
   for (std::size_t i = static_cast<std::size_t>(first); i < completed.size(); ++i) remove(completed[i].value());
 }
 
+void FluidPool::restart() {
+  ASSERT(flow_count_ == 0, "{} flows still move", flow_count_);
+  for (const std::int32_t flow : dirty_) state(flow).dirty = false;
+  dirty_.clear();
+  ends_.clear();
+  now_ = Instant{};
+}
+
 double FluidPool::rate(FlowId id) const {
   ASSERT(dirty_.empty(), "asked before settle()");
   return alive(id).rate;

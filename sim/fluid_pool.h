@@ -46,6 +46,9 @@ class FluidPool {
   /// Moves to `to`, not beyond next_completion(); appends the flows that end there, ascending, and forgets them.
   void advance(Instant to, std::vector<FlowId>& completed);
 
+  /// Starts again at time 0; all flows have ended. Storage stays.
+  void restart();
+
   [[nodiscard]] Instant now() const { return now_; }
   [[nodiscard]] std::size_t flow_count() const { return flow_count_; }
   [[nodiscard]] double rate(FlowId id) const;       // units per second; only when settled

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "hwprofiles/profile.h"
+#include "models/parallel_layout.h"
+#include "models/step_plan.h"
+
+namespace moecast {
+
+/// What one operator costs on a rank where nothing disturbs it.
+struct OperatorCost {
+  /// Without bytes: all of its time. With bytes: what passes between the arrival of the last rank and the first byte.
+  Duration fixed{};
+  double port_bytes = 0;  // collectives in groups of several ranks: bytes through every rank's port, one direction
+  double rate = 0;        // bytes per second at which they pass when alone: bandwidth * efficiency(buffer)
+  double port_load = 1;   // capacity of the port that a rate of 1 takes: port capacity / bandwidth of this collective
+};
+
+/// The costs of a plan's operators and of what they share. Ports are full duplex and every collective of one node loads
+/// both directions alike, so one capacity stands for both.
+struct PlanCosts {
+  std::vector<OperatorCost> operators;  // by OpId
+  BytesPerSecond port{0};               // capacity of each rank's port: the larger of the two links' bandwidths
+  std::optional<BytesPerSecond> switch_bandwidth = std::nullopt;  // bytes of all ports together; no value: no limit
+  Interference interference = {};
+};
+
+[[nodiscard]] PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware);
+
+/// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive
+/// it.
+[[nodiscard]] OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware);
+
+}  // namespace moecast

@@ -1,0 +1,235 @@
+#include "sim/reproduce.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/json_document.h"
+#include "sim/scenario.h"
+
+namespace moecast {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// One scenario that is needed: by its own expectations, or because others compare with it.
+struct Run {
+  fs::path file;
+  std::optional<Scenario> scenario;
+  std::array<StepMetrics, kScopeCount> metrics;  // by Scope
+  std::optional<Error> error;
+};
+
+/// Errors of several files as one.
+class Errors {
+ public:
+  void add(const Error& error) {
+    ++count_;
+    if (!first_) first_ = error;
+    problems_.insert(problems_.end(), error.problems.begin(), error.problems.end());
+    if (error.problems.empty()) problems_.push_back({error.place, 0, 0, "", "", error.message, "", ""});
+  }
+  [[nodiscard]] Status status() const {
+    if (count_ == 0) return {};
+    if (count_ == 1) return *first_;
+    return Error{first_->kind, "", fmt::format("{} scenarios cannot be run", count_), problems_};
+  }
+
+ private:
+  std::int64_t count_ = 0;
+  std::optional<Error> first_;
+  std::vector<Problem> problems_;
+};
+
+Error with_place(Error error, const fs::path& file) {
+  if (error.problems.empty() && error.place.find(file.string()) == std::string::npos) {
+    error.place = error.place.empty() ? file.string() : fmt::format("{}: {}", file.string(), error.place);
+  }
+  return error;
+}
+
+Result<std::vector<fs::path>> json_files(const fs::path& folder) {
+  std::error_code error;
+  if (fs::is_regular_file(folder, error)) return std::vector<fs::path>{folder};
+  std::vector<fs::path> files;
+  fs::recursive_directory_iterator entries(folder, error);
+  for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
+    if (entries->path().extension() == ".json" && entries->is_regular_file()) files.push_back(entries->path());
+  }
+  if (error) return Error{ErrorKind::BadInput, folder.string(), error.message()};
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// The scenarios that runs need: those that expect something, then those that they compare with.
+class Runs {
+ public:
+  Status read(const fs::path& folder) {
+    const Result<std::vector<fs::path>> files = json_files(folder);
+    RETURN_IF_ERROR(files);
+    for (const fs::path& file : *files) read_if_it_expects(file);
+    expecting_count_ = runs_.size();
+    for (std::size_t i = 0; i < expecting_count_; ++i) {
+      const std::vector<Expectation> expectations = runs_[i].scenario->expect;
+      for (const Expectation& expectation : expectations) {
+        if (expectation.relative_to) read_other(*expectation.relative_to);
+      }
+    }
+    RETURN_IF_ERROR(errors_.status());
+    if (!runs_.empty()) return {};
+    return Error{ErrorKind::BadInput, folder.string(), "found no scenario with an \"expect\" block"};
+  }
+
+  Status simulate_all(std::int64_t thread_count) {
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+      for (std::size_t i = next++; i < runs_.size(); i = next++) simulate_one(runs_[i]);
+    };
+    {
+      std::vector<std::jthread> threads;
+      for (std::int64_t i = 1; i < thread_count; ++i) threads.emplace_back(work);
+      work();
+    }
+    for (const Run& run : runs_) {
+      if (run.error) errors_.add(*run.error);
+    }
+    return errors_.status();
+  }
+
+  [[nodiscard]] std::vector<ReproducedValue> values(const fs::path& folder) const {
+    std::vector<ReproducedValue> result;
+    for (std::size_t i = 0; i < expecting_count_; ++i) {
+      const Run& run = runs_[i];
+      const fs::path inside = run.file.lexically_relative(folder);
+      for (const Expectation& expectation : run.scenario->expect) {
+        ReproducedValue value{inside == "." ? run.file.generic_string() : inside.generic_string(), run.scenario->name,
+                              expectation};
+        judge(value, ours(run, expectation));
+        result.push_back(std::move(value));
+      }
+    }
+    return result;
+  }
+
+ private:
+  static std::string key(const fs::path& file) {
+    std::error_code error;
+    return fs::weakly_canonical(file, error).string();
+  }
+
+  void read_if_it_expects(const fs::path& file) {
+    const Result<JsonDocument> document = JsonDocument::read(file);
+    if (!document.ok()) return errors_.add(with_place(document.error(), file));
+    if (document->json().is_object() && document->json().contains("expect")) add(file, *document);
+  }
+  void read_other(const fs::path& file) {
+    if (index_.contains(key(file))) return;
+    const Result<JsonDocument> document = JsonDocument::read(file);
+    if (!document.ok()) return errors_.add(with_place(document.error(), file));
+    add(file, *document);
+  }
+  void add(const fs::path& file, const JsonDocument& document) {
+    Result<Scenario> scenario = read_scenario(document);
+    if (!scenario.ok()) return errors_.add(with_place(scenario.error(), file));
+    index_[key(file)] = runs_.size();
+    runs_.push_back({file, std::move(scenario).value(), {}, {}});
+  }
+
+  static void simulate_one(Run& run) {
+    const Result<Timeline> timeline = simulate(*run.scenario);
+    if (!timeline.ok()) {
+      run.error = with_place(timeline.error(), run.file);
+      return;
+    }
+    for (std::size_t i = 0; i < run.metrics.size(); ++i) run.metrics[i] = metrics_of(*timeline, static_cast<Scope>(i));
+  }
+
+  [[nodiscard]] double ours(const Run& run, const Expectation& expectation) const {
+    const auto scope = static_cast<std::size_t>(expectation.scope);
+    if (!expectation.relative_to) return value_of(expectation.metric, run.metrics.at(scope));
+    const Run& other = runs_[index_.at(key(*expectation.relative_to))];
+    return other.metrics.at(scope).step_time.count() == 0
+               ? 0
+               : seconds(other.metrics.at(scope).step_time) / seconds(run.metrics.at(scope).step_time);
+  }
+  static void judge(ReproducedValue& value, double ours) {
+    const double published = value.expectation.value;
+    value.ours = ours;
+    value.pass = std::abs(ours - published) <= value.expectation.allowed;
+    if (ours == published) return;
+    value.deviation = published == 0 ? std::numeric_limits<double>::infinity() : (ours - published) / published;
+  }
+
+  std::vector<Run> runs_;
+  std::size_t expecting_count_ = 0;
+  std::map<std::string, std::size_t> index_;
+  Errors errors_;
+};
+
+std::string percent(double fraction) {
+  return std::isfinite(fraction) ? fmt::format("{:+.1f} %", 100 * fraction) : std::string("-");
+}
+
+}  // namespace
+
+bool Reproduction::pass() const {
+  return std::all_of(values.begin(), values.end(), [](const ReproducedValue& value) { return value.pass; });
+}
+
+Result<Reproduction> reproduce(const fs::path& folder, std::int64_t thread_count) {
+  Runs runs;
+  RETURN_IF_ERROR(runs.read(folder));
+  RETURN_IF_ERROR(runs.simulate_all(thread_count));
+  return Reproduction{runs.values(folder)};
+}
+
+std::string to_table(const Reproduction& reproduction) {
+  std::vector<std::array<std::string, 7>> rows = {
+      {"scenario", "metric", "published", "ours", "deviation", "tolerance", ""}};
+  for (const ReproducedValue& value : reproduction.values) {
+    const Expectation& expected = value.expectation;
+    rows.push_back({value.name, name_of(expected.metric, expected.scope), pretty(expected.metric, expected.value),
+                    pretty(expected.metric, value.ours), percent(value.deviation), expected.tolerance,
+                    value.pass ? "pass" : "FAIL"});
+  }
+  std::array<std::size_t, 7> widths{};
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const bool number = i >= 2 && i <= 5;
+      text += number ? fmt::format("{:>{}}  ", row[i], widths[i]) : fmt::format("{:<{}}  ", row[i], widths[i]);
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
+  }
+  return text;
+}
+
+Json to_json(const Reproduction& reproduction) {
+  Json json = {{"pass", reproduction.pass()}, {"values", Json::array()}};
+  for (const ReproducedValue& value : reproduction.values) {
+    Json row = {{"file", value.file}, {"name", value.name}};
+    row.update(to_json(value.expectation));
+    const bool time = is_time(value.expectation.metric);
+    row["ours"] = time ? Json(to_text(Duration(std::llround(value.ours * 1e9)))) : Json(value.ours);
+    row["deviation"] = std::isfinite(value.deviation) ? Json(value.deviation) : Json();
+    row["pass"] = value.pass;
+    json["values"].push_back(std::move(row));
+  }
+  return json;
+}
+
+}  // namespace moecast

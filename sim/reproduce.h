@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "sim/expectation.h"
+
+namespace moecast {
+
+/// A published value and ours.
+struct ReproducedValue {
+  std::string file;  // of the scenario, relative to the folder
+  std::string name;  // of the scenario
+  Expectation expectation;
+  double ours = 0;       // seconds or a ratio
+  double deviation = 0;  // (ours - published) / published; 0 for 0 against 0, infinite for anything else against 0
+  bool pass = false;     // |ours - published| <= allowed
+};
+
+struct Reproduction {
+  std::vector<ReproducedValue> values;  // by file, then in the file's order
+  [[nodiscard]] bool pass() const;
+};
+
+/// Runs every scenario with an "expect" block under `folder` (every *.json with such a key; or the one file given). On
+/// `thread_count` threads; the result does not depend on it. BadInput with the problems of all files, or if no file
+/// expects anything.
+[[nodiscard]] Result<Reproduction> reproduce(const std::filesystem::path& folder, std::int64_t thread_count = 1);
+
+/// One line for each value: scenario, metric, published, ours, deviation, tolerance, pass or FAIL.
+[[nodiscard]] std::string to_table(const Reproduction& reproduction);
+[[nodiscard]] nlohmann::ordered_json to_json(const Reproduction& reproduction);
+
+}  // namespace moecast

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/json_document.h"
+#include "base/result.h"
+#include "hwprofiles/profile.h"
+#include "models/timeline.h"
+#include "models/workload.h"
+#include "sim/expectation.h"
+
+namespace moecast {
+
+/// One run in virtual time: what is trained, on what, and what is published about it.
+struct Scenario {
+  std::string name;
+  std::string note;  // for people
+  Workload workload = {};
+  HardwareProfile hardware = {};
+  std::int64_t steps = 1;
+  std::uint64_t seed = 0;             // nothing is drawn yet
+  std::vector<double> slowdown = {};  // of each rank's compute, as in ExecutionOptions; empty: none
+  std::vector<Expectation> expect = {};
+};
+
+/// Reads a scenario file:
+///
+///   { "name": "...", "note": "...", "workload": {...}, "hardware": "a30_pcie_8", "steps": 1, "seed": 0,
+///     "slowdown": [1, 1.2], "expect": [...] }
+///
+/// "hardware" names a built-in profile or a file (relative to the file in which it stands), or is a profile itself.
+/// With `profile` that one is used and "hardware" may be missing. BadInput with every problem in the file and in those
+/// that it names.
+[[nodiscard]] Result<Scenario> read_scenario(const JsonDocument& document,
+                                             std::optional<HardwareProfile> profile = std::nullopt);
+
+/// Fully resolved, model and hardware inline: reads back to the same scenario. `relative_to` of expectations as read.
+[[nodiscard]] nlohmann::ordered_json to_json(const Scenario& scenario);
+
+/// Builds the plan (open slots are resolved by the profile's operator times) and executes it. BadInput if model, layout
+/// and schedule do not go together.
+[[nodiscard]] Result<Timeline> simulate(const Scenario& scenario);
+
+}  // namespace moecast

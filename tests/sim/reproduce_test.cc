@@ -1,0 +1,124 @@
+#include "sim/reproduce.h"
+
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+
+namespace moecast {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A folder of scenarios of its own, removed afterwards. Scenarios extend a golden one, whose step takes 1766328 ns.
+class ReproduceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ =
+        fs::path(MOECAST_BINARY_DIR) / "reproduce" / testing::UnitTest::GetInstance()->current_test_info()->name();
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void write(const std::string& file, const std::string& rest) const {
+    const std::string golden = std::string(MOECAST_SOURCE_DIR) + "/tests/sim/golden/pipelined_groups.json";
+    fs::create_directories((folder_ / file).parent_path());
+    const std::string text = fmt::format(R"({{"extends": "{}", "steps": 1 {}}})", golden, rest);
+    ASSERT_TRUE(write_file_atomically(folder_ / file, text).ok());
+  }
+  static std::string expecting(const std::string& rows) { return fmt::format(R"(, "expect": [{}])", rows); }
+
+  fs::path folder_;
+};
+
+constexpr const char* kExact = R"({"metric": "step_time", "value": "1766328 ns", "tolerance": "0 %", "source": "s"})";
+constexpr const char* kOff = R"({"metric": "step_time", "value": "2 ms", "tolerance": "10 %", "source": "s"})";
+
+TEST_F(ReproduceTest, JudgesEveryValue) {
+  write("b.json", expecting(std::string(kExact) + "," + kOff));
+  write("a/z.json", expecting(R"({"metric": "step_time", "value": "2 ms", "tolerance": "0.25 ms", "source": "s"})"));
+  write("no_expectation.json", "");
+  const Result<Reproduction> result = reproduce(folder_);
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  ASSERT_EQ(result->values.size(), 3U);
+  EXPECT_EQ(result->values[0].file, "a/z.json");
+  EXPECT_TRUE(result->values[0].pass);
+  EXPECT_EQ(result->values[1].file, "b.json");
+  EXPECT_TRUE(result->values[1].pass);
+  EXPECT_EQ(result->values[1].deviation, 0);
+  EXPECT_FALSE(result->values[2].pass);
+  EXPECT_NEAR(result->values[2].ours, 1766328e-9, 1e-15);
+  EXPECT_NEAR(result->values[2].deviation, -0.116836, 1e-9);
+  EXPECT_FALSE(result->pass());
+  EXPECT_NE(to_table(*result).find("FAIL"), std::string::npos);
+  EXPECT_EQ(to_json(*result)["values"][2]["ours"], "1766328 ns");
+}
+
+TEST_F(ReproduceTest, ComparesScenarios) {
+  write("fast.json",
+        expecting(R"({"metric": "speedup", "relative_to": "other/slow.json", "value": 2, "tolerance": "1 %",
+                                   "source": "s"})"));
+  write("other/slow.json", R"(, "slowdown": [2, 2, 2, 2])");
+  const Result<Reproduction> result = reproduce(folder_);
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  ASSERT_EQ(result->values.size(), 1U);
+  EXPECT_GT(result->values[0].ours, 1.1);
+  EXPECT_LT(result->values[0].ours, 1.9);
+}
+
+TEST_F(ReproduceTest, ThreadsChangeNothing) {
+  for (int i = 0; i < 12; ++i) {
+    write(fmt::format("{}.json", i),
+          fmt::format(R"(, "slowdown": [1, 1.{0}, 1, 1])", i) +
+              expecting(std::string(kOff) +
+                        R"(, {"metric": "speedup", "relative_to": "3.json", "value": 1, "tolerance": "5 %",
+                              "source": "s"})"));
+  }
+  const Result<Reproduction> one = reproduce(folder_, 1);
+  const Result<Reproduction> four = reproduce(folder_, 4);
+  ASSERT_TRUE(one.ok() && four.ok());
+  EXPECT_EQ(to_table(*one), to_table(*four));
+  EXPECT_EQ(to_json(*one).dump(), to_json(*four).dump());
+}
+
+TEST_F(ReproduceTest, TakesOneFileToo) {
+  write("only.json", expecting(kExact));
+  write("other.json", expecting(kOff));
+  const Result<Reproduction> result = reproduce(folder_ / "only.json");
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  EXPECT_EQ(result->values.size(), 1U);
+  EXPECT_TRUE(result->pass());
+}
+
+TEST_F(ReproduceTest, ReportsTheProblemsOfAllFiles) {
+  write("a.json", R"(, "stpes": 1)" + expecting(kExact));
+  write("b.json", expecting(R"({"metric": "speedup", "relative_to": "none.json", "value": 2, "tolerance": "1 %",
+                                "source": "s"})"));
+  ASSERT_TRUE(write_file_atomically(folder_ / "c.json", "{").ok());
+  const Result<Reproduction> result = reproduce(folder_);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind, ErrorKind::BadInput);
+  for (const char* part : {"a.json", "stpes", "none.json", "c.json"}) {
+    EXPECT_NE(result.error().text().find(part), std::string::npos) << part << " in\n" << result.error().text();
+  }
+}
+
+TEST_F(ReproduceTest, ReportsWhatCannotBePlanned) {
+  write("a.json", R"(, "workload": {"schedule": {"chunks": 1000}})" + expecting(kExact));
+  const Result<Reproduction> result = reproduce(folder_);
+  ASSERT_FALSE(result.ok());
+  EXPECT_NE(result.error().text().find("a.json"), std::string::npos) << result.error().text();
+}
+
+TEST_F(ReproduceTest, NeedsAnExpectation) {
+  write("a.json", "");
+  EXPECT_FALSE(reproduce(folder_).ok());
+  EXPECT_FALSE(reproduce(folder_ / "nowhere").ok());
+}
+
+}  // namespace
+}  // namespace moecast
