@@ -51,8 +51,8 @@ TEST(ParallelLayout, CheckSaysWhatWouldFit) {
   EXPECT_EQ(status.error().kind, ErrorKind::BadInput);
   EXPECT_EQ(
       status.error().message,
-      "tensor degree is 0: expected 1 or more; data degree 6 is not divisible by expert degree 4: expert 1, 2, 3, "
-      "6 fits data 6, data 4 or 8 fits expert 4; zero_stage is 4: expected 0, 1, 2 or 3");
+      "tensor degree is 0: expected 1 or more; data degree 6 is not divisible by expert degree 4: expert degrees 1, 2, "
+      "3, 6 fit data 6, data degrees 4, 8 fit expert 4; zero_stage is 4: expected 0, 1, 2 or 3");
   EXPECT_NE((ParallelLayout{2, 8, 1, 1, 0}).check().error().message.find("data degrees 8 fit expert 8"),
             std::string::npos);
 }
