@@ -8,17 +8,18 @@
 
 namespace moecast {
 
-/// Pure functions of a timeline: they judge measured and simulated runs alike. Exposed = communication time during which
-/// the rank's compute lane idles. Means over ranks and steps unless said otherwise.
+/// Pure functions of a timeline: they judge measured and simulated runs alike. Exposed = communication time during
+/// which the rank's compute lane idles. Means over ranks and steps unless said otherwise.
 struct StepMetrics {
-  Duration step_time{};             // from first start to last end of a step over all ranks, median over steps
-  Duration compute{};               // busy time of the compute lane
-  Duration communication{};         // busy time of the comm lane (union of spans)
-  Duration exposed{};               // communication while the compute lane idles
-  Duration all_to_all{};            // dispatch and combine only, both phases
+  Duration step_time{};      // from first start to last end of a step over all ranks, median over steps
+  Duration compute{};        // busy time of the compute lane
+  Duration communication{};  // busy time of the comm lane (union of spans)
+  Duration exposed{};        // communication while the compute lane idles
+  Duration all_to_all{};     // dispatch and combine only, both phases
   Duration exposed_all_to_all{};
-  double overlap = 0;               // 1 - exposed / communication; 0 without communication
-  double communication_share = 0;   // all_to_all / (all_to_all + compute of Gate, Encode, Expert, Decode): share of MoE time
+  double overlap = 0;  // 1 - exposed / communication; 0 without communication
+  double communication_share =
+      0;  // all_to_all / (all_to_all + compute of Gate, Encode, Expert, Decode): share of MoE time
 };
 
 struct OperatorMetrics {  // one row for each kind and phase that occurs
