@@ -36,11 +36,6 @@ bool EventQueue::cancel(EventHandle handle) {
   return true;
 }
 
-std::optional<Instant> EventQueue::next_time() const {
-  if (empty()) return std::nullopt;
-  return Instant(Duration(at(kRoot).time));
-}
-
 Event EventQueue::pop() {
   ASSERT(!empty());
   const Entry top = at(kRoot);

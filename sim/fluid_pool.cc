@@ -87,11 +87,6 @@ void FluidPool::settle() {
   dirty_.clear();
 }
 
-std::optional<Instant> FluidPool::next_completion() const {
-  ASSERT(dirty_.empty(), "asked before settle()");
-  return ends_.next_time();
-}
-
 void FluidPool::advance(Instant to, std::vector<FlowId>& completed) {
   const std::optional<Instant> next = next_completion();
   ASSERT(to >= now_ && (!next || to <= *next), "advance to {} ns", to.time_since_epoch().count());
@@ -185,7 +180,23 @@ void FluidPool::collect_component(std::int32_t seed) {
   std::sort(component_.begin(), component_.end());
 }
 
+/// What the solver gives to a component of one flow, without setting it up.
+double FluidPool::rate_alone(const State& flow) const {
+  double level = std::numeric_limits<double>::infinity();
+  for (const Use& use : flow.uses) {
+    level = std::min(level, resources_[use.use.resource.index()].capacity / (use.use.coefficient * flow.weight));
+  }
+  return flow.bound / flow.weight <= level ? flow.bound : std::min(flow.bound, flow.weight * level);
+}
+
 void FluidPool::solve_component() {
+  solved_row_count_ += static_cast<std::int64_t>(component_.size());
+  if (component_.size() == 1) {
+    State& flow = state(component_.front());
+    ASSERT(!flow.uses.empty() || flow.bound < std::numeric_limits<double>::infinity(), "a flow that nothing limits");
+    set_rate(flow, rate_alone(flow));
+    return;
+  }
   ++visit_;  // resources are numbered in the order in which the rows name them
   local_capacities_.clear();
   local_rows_.clear();
@@ -207,7 +218,6 @@ void FluidPool::solve_component() {
   }
   const std::span<const double> rates = solver_.solve({local_capacities_, local_rows_, local_uses_});
   for (std::size_t i = 0; i < component_.size(); ++i) set_rate(state(component_[i]), rates[i]);
-  solved_row_count_ += static_cast<std::int64_t>(component_.size());
 }
 
 /// A flow whose rate stays keeps its end to the last bit.

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/assert.h"
 #include "base/units.h"
 #include "sim/event_queue.h"
 #include "sim/sharing.h"
@@ -42,7 +43,10 @@ class FluidPool {
   /// Gives rates to what changed since the last call.
   void settle();
   /// When the next flow ends, if nothing changes before; none if no flow ever does. Only when settled.
-  [[nodiscard]] std::optional<Instant> next_completion() const;
+  [[nodiscard]] std::optional<Instant> next_completion() const {
+    ASSERT(dirty_.empty(), "asked before settle()");
+    return ends_.next_time();
+  }
   /// Moves to `to`, not beyond next_completion(); appends the flows that end there, ascending, and forgets them.
   void advance(Instant to, std::vector<FlowId>& completed);
 
@@ -92,6 +96,7 @@ class FluidPool {
   void mark_users(ResourceId resource);
   void remove(std::int32_t flow);
   void collect_component(std::int32_t seed);
+  [[nodiscard]] double rate_alone(const State& flow) const;
   void solve_component();
   void set_rate(State& flow, double rate) const;
   void post_first_end();

@@ -119,6 +119,7 @@ void StepExecutor::begin_step(std::int32_t rank) {
             waiting_for_.begin() + static_cast<std::ptrdiff_t>(cell(rank, 0)));
   const std::size_t room = static_cast<std::size_t>(beginning.step + 1) * waiting_for_.size();
   if (times_.size() < room) times_.resize(room);
+  beginning.first_times = room - waiting_for_.size() + cell(rank, 0);
   for (const std::int32_t op : graph_.roots) begin(rank, op);
 }
 
@@ -310,10 +311,6 @@ void StepExecutor::write(std::vector<Span>& spans) const {
 
 std::span<const std::int32_t> StepExecutor::members(const Meeting& of) const {
   return places_[static_cast<std::size_t>(of.op)].groups->members_of(of.group);
-}
-
-StepExecutor::Times& StepExecutor::times(std::int32_t rank, std::int32_t op) {
-  return times_[static_cast<std::size_t>(state(rank).step) * waiting_for_.size() + cell(rank, op)];
 }
 
 Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware,

@@ -70,6 +70,7 @@ class StepExecutor {
   struct RankState {
     std::int32_t step = 0;
     std::int32_t done_count = 0;                    // operators of this step
+    std::size_t first_times = 0;                    // of this rank and step, in times_
     std::array<std::int32_t, kLaneCount> active{};  // operator at work on a lane, if it runs on this rank alone
     bool computes = false;                          // active[Compute] is at work
     double left = 0;                                // of it, at `since`: nanoseconds on the undisturbed device
@@ -119,7 +120,9 @@ class StepExecutor {
   [[nodiscard]] std::size_t cell(std::int32_t rank, std::int32_t op) const {
     return static_cast<std::size_t>(rank) * op_count_ + static_cast<std::size_t>(op);
   }
-  [[nodiscard]] Times& times(std::int32_t rank, std::int32_t op);
+  [[nodiscard]] Times& times(std::int32_t rank, std::int32_t op) {
+    return times_[state(rank).first_times + static_cast<std::size_t>(op)];
+  }
 
   // Constant after construction.
   ExecutionOptions options_;

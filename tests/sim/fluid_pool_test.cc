@@ -42,6 +42,25 @@ Ends run(FluidPool& pool) {
   return ends;
 }
 
+TEST(FluidPool, StartsAgainAtTimeZero) {
+  FluidPool pool({1e9});
+  std::vector<FlowId> completed;
+  for (int round = 0; round < 3; ++round) {
+    const std::vector<ResourceUse> uses = {{ResourceId(0), 1}};
+    pool.start({100, 1, 1e12, uses});
+    pool.start({300, 1, 1e12, uses});
+    for (const std::int64_t end : {200, 400}) {
+      pool.settle();
+      ASSERT_EQ(pool.next_completion(), at_ns(end));
+      pool.advance(at_ns(end), completed);
+    }
+    pool.restart();
+    EXPECT_EQ(pool.now(), Instant{});
+    EXPECT_EQ(pool.next_completion(), std::nullopt);
+  }
+  EXPECT_EQ(completed.size(), 6U);
+}
+
 TEST(FluidPool, LoneFlowTakesItsSizeOverTheRateRoundedUp) {
   FluidPool pool({2 * kGiga});
   const FlowId flow = start(pool, 1001, on({0}));
