@@ -42,8 +42,8 @@ struct SavedVersion {
 /// trace. A value: it is stored with each version's non-expert part and comes back with it.
 class SelectionState {
  public:
-  /// Nothing saved yet. `experts.snapshot` sets the layers' first cursors, m K mod N.
-  SelectionState(ExpertIndex experts, ExpertCounts counts);
+  /// Nothing saved yet. The layers' first cursors are m K_snapshot mod N.
+  SelectionState(ExpertIndex experts, const CheckpointPolicy& policy);
 
   [[nodiscard]] const ExpertIndex& experts() const { return experts_; }
   /// First expert in turn of MoE layer m (sequential selection).
@@ -60,9 +60,10 @@ class SelectionState {
   [[nodiscard]] bool incomplete() const;
 
   /// `selection`, taken at `step` when the experts had seen `tokens` assignments (summed over all ranks), is safe at
-  /// `level`. With two levels cursors advance when the snapshot is complete, with one level when storage has it.
+  /// `level`. With two levels cursors advance when the snapshot is complete; with one level memory changes nothing and
+  /// they advance when storage has it.
   void commit(CheckpointLevel level, const Selection& selection, std::int64_t step,
-              std::span<const std::int64_t> tokens, bool two_levels);
+              std::span<const std::int64_t> tokens);
   /// The seeded initial state counts as saved at step 0, at both levels (policy without a full first checkpoint).
   void accept_initial_state();
   /// After a recovery: these are the newest versions that are left.
@@ -71,10 +72,11 @@ class SelectionState {
   friend bool operator==(const SelectionState&, const SelectionState&) = default;
 
  private:
-  friend SelectionState read_selection_state(JsonReader& reader, const ExpertIndex& experts);
+  friend SelectionState read_selection_state(JsonReader&, const ExpertIndex&, const CheckpointPolicy&);
 
   ExpertIndex experts_;
-  std::vector<std::int64_t> cursor_;
+  bool two_levels_ = false;
+  std::vector<std::int64_t> cursor_;  // [MoE layer]
   std::int64_t committed_count_ = 0;
   std::array<std::vector<std::optional<SavedVersion>>, kCheckpointLevelCount> versions_;
   std::vector<std::int64_t> tokens_at_commit_;
@@ -82,17 +84,18 @@ class SelectionState {
 
 /// As a part of a manifest; memory's versions are left out, for memory is gone when a manifest is read.
 [[nodiscard]] nlohmann::ordered_json to_json(const SelectionState& state);
-[[nodiscard]] SelectionState read_selection_state(JsonReader& reader, const ExpertIndex& experts);
+[[nodiscard]] SelectionState read_selection_state(JsonReader& reader, const ExpertIndex& experts,
+                                                  const CheckpointPolicy& policy);
 
 /// One MoE layer as a selection policy sees it at one level; every vector is [N].
 struct LayerView {
-  std::size_t layer = 0;  // ordinal m
-  CheckpointLevel level = CheckpointLevel::Memory;
+  std::size_t layer = 0;         // ordinal m
+  bool within_snapshot = false;  // choosing what to persist of what the same policy took to memory
   std::int64_t expert_count = 0;
   std::int64_t cursor = 0;
   std::int64_t checkpoint = 0;  // ordinal of this checkpoint
   std::uint64_t seed = 0;
-  std::span<const std::int64_t> unsaved;  // assignments since the newest version at this level
+  std::span<const std::int64_t> unsaved;  // assignments since the newest version at the level chosen for
   std::span<const std::int64_t> recent;   // assignments since the last commit
   std::span<const std::int64_t> version;  // step of the newest version + 1; 0: none
 
