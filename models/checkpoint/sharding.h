@@ -36,6 +36,7 @@ struct ModuleUnit {
 
 /// Can K experts of each of `moe_layer_count` layers be written in equal numbers by all ranks? False iff
 /// K N_moe mod D_ep != 0, or K N_moe / D_ep mod (D_dp / D_ep) != 0 (eq 9).
-[[nodiscard]] bool balanced(std::int64_t selected_count, std::int64_t moe_layer_count, const ParallelLayout& layout);
+[[nodiscard]] bool expert_part_balanced(std::int64_t selected_count, std::int64_t moe_layer_count,
+                                        const ParallelLayout& layout);
 
 }  // namespace moecast
