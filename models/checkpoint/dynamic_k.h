@@ -10,9 +10,12 @@ namespace moecast {
 /// The counts that follow: both doubled; a count becomes N where its double does not divide N.
 [[nodiscard]] ExpertCounts next_counts(ExpertCounts counts, std::int64_t expert_count);
 
+/// The counts that Dynamic-K goes through below N, `first` being the first: K_persist = K_0, 2 K_0, ... < N. Empty if
+/// every expert is saved from the start.
+[[nodiscard]] std::vector<ExpertCounts> dynamic_levels(ExpertCounts first, std::int64_t expert_count);
+
 /// Dynamic-K (MoC-System, arXiv 2408.04307, section 5): K doubles when the losses attributed to it exceed its share of
-/// the budget, until all experts are saved; it never falls. The levels are K_persist = K_0, 2 K_0, ... below N; N loses
-/// nothing. A value; it changes by `recovered` alone.
+/// the budget, until all experts are saved; it never falls. A value; it changes by `recovered` alone.
 class DynamicKController {
  public:
   DynamicKController(DynamicK settings, ExpertCounts first, std::int64_t expert_count);

@@ -34,6 +34,9 @@ class LossAccount {
   struct Span {
     std::int64_t from = 0, to = 0;
   };
+  /// Adds `fresh` to disjoint ascending spans and returns how much of it is new.
+  static std::int64_t count(std::vector<Span>& counted, Span fresh);
+
   ExpertIndex experts_;
   std::vector<std::vector<Span>> counted_;  // [expert]: disjoint, ascending
   std::vector<std::int64_t> lost_;          // [MoE layer]
