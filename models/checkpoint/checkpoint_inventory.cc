@@ -77,6 +77,7 @@ Result<CheckpointInventory> CheckpointInventory::make(const MoeModel& model, con
   made.precision_ = precision;
   made.modules_ = modules_of(made.parameters_);
   made.expert_parameters_.resize(made.experts_.size());
+  made.expert_of_.resize(made.parameters_.size());
   std::vector<std::int64_t> non_expert;
   for (std::size_t i = 0; i < made.parameters_.size(); ++i) {
     const Parameter& parameter = made.parameters_[i];
@@ -84,8 +85,9 @@ Result<CheckpointInventory> CheckpointInventory::make(const MoeModel& model, con
       non_expert.push_back(parameter.element_count());
       continue;
     }
-    const std::size_t layer = *made.experts_.ordinal(*parameter.layer);
-    made.expert_parameters_[made.experts_.at(layer, *parameter.expert)].push_back(static_cast<std::int32_t>(i));
+    const std::size_t expert = made.experts_.at(*made.experts_.ordinal(*parameter.layer), *parameter.expert);
+    made.expert_of_[i] = expert;
+    made.expert_parameters_[expert].push_back(static_cast<std::int32_t>(i));
   }
   made.non_expert_shares_ = shares(non_expert, layout.group_size(Group::Data));
   made.add_shapes();

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,8 @@ class CheckpointInventory {
   [[nodiscard]] const std::vector<std::int32_t>& expert_parameters(std::size_t expert) const {
     return expert_parameters_[expert];
   }
+  /// The expert (index into experts()) that a parameter belongs to; none: non-expert part.
+  [[nodiscard]] std::optional<std::size_t> expert_of(std::size_t parameter) const { return expert_of_[parameter]; }
   [[nodiscard]] std::int64_t expert_element_count(std::size_t expert) const;
   /// Position of the expert's owners in their expert groups.
   [[nodiscard]] std::int64_t expert_owner(std::size_t expert) const;
@@ -73,6 +76,7 @@ class CheckpointInventory {
   Precision precision_;
   std::vector<Module> modules_;
   std::vector<std::vector<std::int32_t>> expert_parameters_;  // [expert][tensor]
+  std::vector<std::optional<std::size_t>> expert_of_;         // [parameter]
   std::vector<std::int64_t> non_expert_shares_;
   std::vector<std::size_t> shapes_;  // [MoE layer]
   std::vector<std::vector<std::int64_t>> expert_shares_;

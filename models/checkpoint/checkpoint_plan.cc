@@ -197,6 +197,46 @@ std::vector<std::optional<CheckpointLevel>> reaches(const ExpertIndex& experts, 
   return reach;
 }
 
+/// One checkpoint's division, and the slices of each rank in it.
+class Slicer {
+ public:
+  Slicer(const CheckpointInventory& inventory, const CheckpointPolicy& policy, const Selection& selection)
+      : inventory_(inventory),
+        policy_(policy),
+        division_(divide(inventory, policy, selection)),
+        reach_(reaches(inventory.experts(), selection)),
+        writer_(inventory.parameters().size()) {
+    for (std::size_t i = 0; i < inventory.modules().size(); ++i) {
+      const CheckpointInventory::Module& module = inventory.modules()[i];
+      const auto first = writer_.begin() + module.first_parameter;
+      std::fill(first, first + module.parameter_count, division_.module_rank[i]);
+    }
+  }
+
+  [[nodiscard]] const RankBytes& bytes() const { return division_.bytes; }
+  [[nodiscard]] std::vector<TensorSlice> slices(Rank rank) const {
+    std::vector<TensorSlice> slices;
+    SliceLister lister(inventory_, policy_, rank, slices);
+    const std::int64_t position = inventory_.layout().position(Group::Expert, rank);
+    for (std::size_t p = 0; p < writer_.size(); ++p) {
+      const std::optional<std::size_t> expert = inventory_.expert_of(p);
+      if (!expert) {
+        lister.non_expert(static_cast<std::int32_t>(p), writer_[p] == rank);
+      } else if (inventory_.expert_owner(*expert) == position) {
+        lister.expert(static_cast<std::int32_t>(p), reach_[*expert]);
+      }
+    }
+    return slices;
+  }
+
+ private:
+  const CheckpointInventory& inventory_;
+  const CheckpointPolicy& policy_;
+  Division division_;
+  std::vector<std::optional<CheckpointLevel>> reach_;
+  std::vector<Rank> writer_;  // [parameter]: of the shared components of the non-expert part
+};
+
 Bytes sum(const std::vector<Bytes>& values) {
   Bytes total(0);
   for (const Bytes value : values) total += value;
@@ -215,32 +255,20 @@ RankBytes checkpoint_bytes(const CheckpointInventory& inventory, const Checkpoin
   return divide(inventory, policy, selection).bytes;
 }
 
+std::vector<TensorSlice> rank_slices(const CheckpointInventory& inventory, const CheckpointPolicy& policy,
+                                     const Selection& selection, Rank rank) {
+  return Slicer(inventory, policy, selection).slices(rank);
+}
+
 CheckpointPlan build_checkpoint_plan(const CheckpointInventory& inventory, const CheckpointPolicy& policy,
                                      const Selection& selection) {
-  Division division = divide(inventory, policy, selection);
-  const ExpertIndex& experts = inventory.experts();
-  const std::vector<std::optional<CheckpointLevel>> reach = reaches(experts, selection);
-  std::vector<std::optional<Rank>> writer(inventory.parameters().size());  // of non-expert parameters
-  for (std::size_t i = 0; i < inventory.modules().size(); ++i) {
-    const CheckpointInventory::Module& module = inventory.modules()[i];
-    const auto first = writer.begin() + module.first_parameter;
-    std::fill(first, first + module.parameter_count, division.module_rank[i]);
-  }
+  const Slicer slicer(inventory, policy, selection);
   CheckpointPlan plan;
-  for (std::int32_t r = 0; r < inventory.layout().world_size(); ++r) {
-    SliceLister lister(inventory, policy, Rank(r), plan.slices);
-    const std::int64_t position = inventory.layout().position(Group::Expert, Rank(r));
-    for (std::size_t p = 0; p < inventory.parameters().size(); ++p) {
-      const Parameter& parameter = inventory.parameters()[p];
-      if (!parameter.expert) {
-        lister.non_expert(static_cast<std::int32_t>(p), writer[p] == Rank(r));
-        continue;
-      }
-      const std::size_t expert = experts.at(*experts.ordinal(*parameter.layer), *parameter.expert);
-      if (inventory.expert_owner(expert) == position) lister.expert(static_cast<std::int32_t>(p), reach[expert]);
-    }
+  plan.bytes = slicer.bytes();
+  for (std::int32_t rank = 0; rank < inventory.layout().world_size(); ++rank) {
+    const std::vector<TensorSlice> slices = slicer.slices(Rank(rank));
+    plan.slices.insert(plan.slices.end(), slices.begin(), slices.end());
   }
-  plan.bytes = std::move(division.bytes);
   return plan;
 }
 

@@ -57,6 +57,10 @@ struct CheckpointPlan {
 [[nodiscard]] CheckpointPlan build_checkpoint_plan(const CheckpointInventory& inventory, const CheckpointPolicy& policy,
                                                    const Selection& selection);
 
+/// The plan's slices of one rank, without listing the others'.
+[[nodiscard]] std::vector<TensorSlice> rank_slices(const CheckpointInventory& inventory, const CheckpointPolicy& policy,
+                                                   const Selection& selection, Rank rank);
+
 /// The plan's bytes alone, without slices: for thousands of ranks and experts. Equal to
 /// build_checkpoint_plan(..).bytes.
 [[nodiscard]] RankBytes checkpoint_bytes(const CheckpointInventory& inventory, const CheckpointPolicy& policy,

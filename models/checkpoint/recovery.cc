@@ -117,6 +117,15 @@ RecoveryDecision plan_recovery(std::size_t expert_count, std::span<const SavedPi
   return decision;
 }
 
+std::vector<LostTokens> lost_tokens(const RecoveryPlan& plan, std::span<const std::int64_t> tokens) {
+  ASSERT(tokens.size() == plan.experts.size(), "{} counters for {} experts", tokens.size(), plan.experts.size());
+  std::vector<LostTokens> lost;
+  for (std::size_t expert = 0; expert < tokens.size(); ++expert) {
+    lost.push_back({expert, plan.experts[expert].tokens, tokens[expert]});
+  }
+  return lost;
+}
+
 std::int64_t RecoveryPlan::oldest_age() const {
   std::int64_t oldest = 0;
   for (std::size_t expert = 0; expert < experts.size(); ++expert) oldest = std::max(oldest, age(expert));

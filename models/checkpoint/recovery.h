@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/ids.h"
-#include "base/result.h"
 #include "models/checkpoint/expert_index.h"
+#include "models/checkpoint/plt.h"
 #include "models/checkpoint/policy.h"
 
 namespace moecast {
@@ -77,6 +77,10 @@ struct RecoveryDecision {
 /// section 5.2 and figure 8). Corrupt pieces are simply not in `pieces`.
 [[nodiscard]] RecoveryDecision plan_recovery(std::size_t expert_count, std::span<const SavedPiece> pieces,
                                              RecoveryOptions options = {});
+
+/// What this recovery undoes, for LossAccount. `tokens`: assignments of every expert at the plan's step, stored with
+/// the non-expert part; [ExpertIndex].
+[[nodiscard]] std::vector<LostTokens> lost_tokens(const RecoveryPlan& plan, std::span<const std::int64_t> tokens);
 
 /// "version 120: non-expert parts 1, 3 are missing; version 80: no version of blocks.3.experts.5, ..."
 [[nodiscard]] std::string refusal_text(const RecoveryDecision& decision, const ExpertIndex& experts);

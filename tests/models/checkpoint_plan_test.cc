@@ -143,9 +143,15 @@ TEST(CheckpointPlan, EveryElementOfASavedTensorIsThereOnceAndFromARankThatHasIt)
 TEST(CheckpointPlan, SlicesAreOrderedByRankParameterAndComponent) {
   const MoeModel model = paired_model(2, 1, false, Shortcut::None);
   const CheckpointInventory inventory = inventory_of(model, {4, 2, 1, 1, 1});
-  const CheckpointPlan plan = build_checkpoint_plan(inventory, policy_with(CheckpointKind::AsynchronousFull, {}, {}),
-                                                    select_all(inventory.experts()));
+  const CheckpointPolicy policy = policy_with(CheckpointKind::AsynchronousFull, {}, {});
+  const Selection selection = select_all(inventory.experts());
+  const CheckpointPlan plan = build_checkpoint_plan(inventory, policy, selection);
   const auto key = [](const TensorSlice& slice) { return std::tuple(slice.rank, slice.parameter, slice.component); };
+  std::vector<TensorSlice> by_rank;
+  for (std::int32_t rank = 0; rank < 4; ++rank) {
+    for (const TensorSlice& slice : rank_slices(inventory, policy, selection, Rank(rank))) by_rank.push_back(slice);
+  }
+  EXPECT_EQ(by_rank, plan.slices);
   for (std::size_t i = 1; i < plan.slices.size(); ++i) EXPECT_LT(key(plan.slices[i - 1]), key(plan.slices[i]));
 }
 
