@@ -188,9 +188,10 @@ double Calibration::median_over_ranks(Get get) const {
 std::vector<KernelSample> Calibration::kernel_samples() const {
   std::vector<KernelSample> samples;
   for (std::size_t i = 0; i < findings_[0].kernels.size(); ++i) {
-    const double time = median_over_ranks([&](const RankFindings& f) -> const auto& { return f.kernels[i].seconds; });
-    ASSERT(time > 0, "kernel {} was not measured", i);
-    samples.push_back({findings_[0].kernels[i].work, duration_from_seconds(time), i >= grid_.fitted.size()});
+    FormTimes times;
+    for (const RankFindings& findings : findings_) append_times(findings.kernels[i].times, times);
+    samples.push_back(
+        {findings_[0].kernels[i].work, duration_from_seconds(typical_time(times)), i >= grid_.fitted.size()});
   }
   return samples;
 }

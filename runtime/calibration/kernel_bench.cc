@@ -28,7 +28,7 @@ class Pace {
 
   /// Repeats of the next kernel, kStop when the time is over. Every rank calls it at the same point.
   [[nodiscard]] Result<std::int64_t> next(const KernelTimes& times, bool stop) {
-    const bool over = !times.seconds.empty() && rank_.clock.now() >= deadline_;
+    const bool over = !times.times.empty() && rank_.clock.now() >= deadline_;
     const std::int64_t mine = stop || over ? kStop : repeats(times);
     const std::vector<std::int64_t> to_all(static_cast<std::size_t>(rank_.control.size()), mine);
     const auto from_all = rank_.control.exchange(to_all);
@@ -42,9 +42,10 @@ class Pace {
  private:
   /// Few in the first round; then so many that about five rounds fit, each kernel with the same share of the time.
   [[nodiscard]] std::int64_t repeats(const KernelTimes& times) const {
-    if (times.seconds.empty()) return 1;
+    if (times.times.empty()) return 1;
+    const double cost = typical_time(times.times) * static_cast<double>(times.times.size());
     const double share = seconds(deadline_ - start_) / 5 / work_count_;
-    return std::clamp(static_cast<std::int64_t>(share / times.seconds.front()) - 1, std::int64_t{1}, kMaxRepeats);
+    return std::clamp(static_cast<std::int64_t>(share / cost) - 1, std::int64_t{1}, kMaxRepeats);
   }
 
   const BenchRank& rank_;
@@ -80,7 +81,7 @@ Result<std::vector<KernelTimes>> bench_kernels(const BenchRank& rank, const std:
       if (*repeats == kStop) return times;
       const auto time = time_kernel(rank.backend, Lane::Compute, kernel.value(), *repeats, warm_up_of(works[index]));
       if (!time.ok()) return time.error();
-      times[index].seconds.push_back(*time);
+      append_times(time.value(), times[index].times);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "models/step_plan.h"
 #include "runtime/backend.h"
+#include "runtime/calibration/kernel_timer.h"
 #include "runtime/communicator.h"
 
 namespace moecast {
@@ -22,7 +23,7 @@ struct BenchRank {
 
 struct KernelTimes {
   Work work;
-  std::vector<double> seconds;  // one for each round in which it was measured
+  FormTimes times;  // of all rounds
 };
 
 /// Measures all works again and again in rounds, the cheapest first, until `deadline`; the first round is always

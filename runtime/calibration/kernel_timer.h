@@ -8,11 +8,23 @@
 
 namespace moecast {
 
+/// Seconds of every timed call of a kernel, by form.
+using FormTimes = std::vector<std::vector<double>>;
+
 /// Times `round_count` rounds, each one call of every form of a kernel on the next operand set, after `warm_up` rounds
-/// that do not count. Each call lies between two events of its lane, as operators do in a training step. The time of
-/// the kernel in seconds: for every form the median over its calls, then the mean over the forms (a step runs each form
-/// about as often). RunFailed if the device reports an error.
-[[nodiscard]] Result<double> time_kernel(Backend& backend, Lane lane, const KernelCalls& kernel,
-                                         std::int64_t round_count, std::int64_t warm_up);
+/// that do not count. Each call lies between two events of its lane, as operators do in a training step. A call
+/// during which the system gave this thread's processor to another program counts with its time on the processor (only
+/// for backends that compute on the calling thread). RunFailed if the device reports an error.
+[[nodiscard]] Result<FormTimes> time_kernel(Backend& backend, Lane lane, const KernelCalls& kernel,
+                                            std::int64_t round_count, std::int64_t warm_up);
+
+/// Adds the calls of `more` form by form; `times` has the same forms or none yet.
+void append_times(const FormTimes& more, FormTimes& times);
+
+/// What a kernel takes: the lower quartile of each form's calls, then the mean over
+/// the forms (a step runs each form about as often). The quartile and not the median, because whatever else the machine
+/// does only ever adds time: on a quiet one the two agree within the noise, on a busy one the quartile is the better
+/// guess at the kernel.
+[[nodiscard]] double typical_time(const FormTimes& times);
 
 }  // namespace moecast
