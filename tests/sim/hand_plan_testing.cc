@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "base/random.h"
+
 namespace moecast {
 
 OpId HandPlan::compute(std::int64_t ns, std::vector<OpId> dependencies) {

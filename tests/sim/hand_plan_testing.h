@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/random.h"
 #include "models/parallel_layout.h"
 #include "models/step_plan.h"
 #include "sim/operator_cost.h"
