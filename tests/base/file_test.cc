@@ -9,9 +9,7 @@ namespace fs = std::filesystem;
 
 class File : public testing::Test {
  protected:
-  File()  // a folder for each test: ctest runs them side by side
-      : folder_(fs::path(testing::TempDir()) /
-                (std::string("moecast_file_") + testing::UnitTest::GetInstance()->current_test_info()->name())) {
+  File() : folder_(fs::path(testing::TempDir()) / fs::path("moecast_file_test")) {
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

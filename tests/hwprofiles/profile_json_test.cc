@@ -163,7 +163,9 @@ TEST(BuiltInProfiles, StayWithinTheirOwnPeaks) {
     for (const auto& [kernel, cost] : device.memory_kernels) {
       for (std::size_t i = 0; i < cost.columns.size(); ++i) {
         const CostCurve::Point& last = cost.curves[i].points.back();
-        EXPECT_LT(last.size / seconds(last.time), device.memory_rate.value()) << name << " " << to_text(kernel);
+        EXPECT_LE(last.size / seconds(last.time),
+                  device.memory_rate.value() * (1 + 1e-6))  // times are whole nanoseconds
+            << name << " " << to_text(kernel);
       }
     }
     for (const bool backward : {false, true}) {
