@@ -113,10 +113,14 @@ TEST(CheckpointSize, FirstVersionsCutOf54Percent) {
 }
 
 TEST(CheckpointSize, FirstVersionsCutPerRankIsNearestWithTheFullState) {
-  // v1: 76.9 % less for the rank that writes most. This reading's bytes are not those of the 54.2 %.
+  // v1: 76.9 % less for the rank that writes most. This reading's bytes are not those of the 54.2 %. It gives 76.2 %
+  // with the token embedding whole on one rank (77.3 % if it could be divided); the reading of the 54.2 % gives 56.1 %.
   const CheckpointInventory every = inventory_of(every_layer_moe(zoo_model("gpt_125m_8e")), kCase1);
   const double cut = 1 - bottleneck(every, pec(1, "pec_full_state")) / bottleneck(every, full(kBaseline));
   EXPECT_NEAR(cut, 0.769, 0.01);
+  EXPECT_NEAR(cut, 0.762, 0.001);
+  const double reported = 1 - bottleneck(every, pec(1, "pec_reported")) / bottleneck(every, full(kBaseline));
+  EXPECT_NEAR(reported, 0.561, 0.001);
 }
 
 TEST(Sharding, FullSavingBottleneck) {
