@@ -1,0 +1,138 @@
+#include "runtime/calibration/findings.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/statistics.h"
+
+namespace moecast {
+namespace {
+
+/// Of the values that `get` finds in each rank; 0 if there are none.
+template <typename Get>
+double quantile_over_ranks(const Findings& findings, double q, Get get) {
+  std::vector<double> values;
+  for (const RankFindings& rank : findings.ranks) {
+    const std::vector<double>& of_rank = get(rank);
+    values.insert(values.end(), of_rank.begin(), of_rank.end());
+  }
+  return values.empty() ? 0 : quantile(values, q);
+}
+
+std::vector<KernelSample> kernel_samples(const Findings& findings) {
+  std::vector<KernelSample> samples;
+  const std::vector<KernelTimes>& works = findings.ranks[0].kernels;
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    FormTimes times;
+    for (const RankFindings& rank : findings.ranks) append_times(rank.kernels[i].times, times);
+    const bool held_out = i >= findings.grid.fitted.size();
+    samples.push_back({works[i].work, duration_from_seconds(typical_time(times)), held_out});
+  }
+  return samples;
+}
+
+std::vector<LinkSample> link_samples(const Findings& findings) {
+  std::vector<LinkSample> samples;
+  for (std::size_t i = 0; i < findings.links.size(); ++i) {
+    const auto of_rank = [i](const RankFindings& rank) -> const std::vector<double>& { return rank.links[i]; };
+    const double time = quantile_over_ranks(findings, 0.5, of_rank);
+    ASSERT(time > 0, "collective {} was not measured", i);
+    const auto ranks = static_cast<std::int64_t>(findings.ranks.size());
+    samples.push_back(
+        {findings.links[i].communication, ranks, duration_from_seconds(time), findings.links[i].held_out});
+  }
+  return samples;
+}
+
+Bytes memory_of_rank(std::int64_t ranks) {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page = ::sysconf(_SC_PAGE_SIZE);
+  if (pages <= 0 || page <= 0) return Bytes(0);
+  return Bytes(static_cast<std::int64_t>(pages) * page / ranks);
+}
+
+/// The best rates that were seen stand for the peaks, which nobody has told.
+void set_peaks(const std::vector<KernelSample>& samples, DeviceProfile& device) {
+  double product = 0;
+  double copy = 0;
+  for (const KernelSample& sample : samples) {
+    const double time = seconds(sample.time);
+    const auto* memory = std::get_if<MemoryWork>(&sample.work);
+    if (memory == nullptr) product = std::max(product, flops(sample.work).value() / time);
+    if (memory != nullptr && memory->kernel == MemoryKernel::Copy) copy = std::max(copy, memory->bytes.value() / time);
+  }
+  device.peak = FlopsPerSecond(product);
+  device.memory_rate = BytesPerSecond(copy);
+}
+
+DeviceProfile fit_device(const Findings& findings, const std::vector<KernelSample>& samples) {
+  DeviceProfile device;
+  device.name = findings.device;
+  device.memory = memory_of_rank(static_cast<std::int64_t>(findings.ranks.size()));
+  const auto overheads = [](const RankFindings& rank) -> const std::vector<double>& { return rank.overheads; };
+  device.operator_overhead = duration_from_seconds(quantile_over_ranks(findings, 0.5, overheads));
+  device.gemm = fit_gemm(samples, findings.grid.gemm_axes);
+  device.grouped_gemm = fit_grouped_gemm(samples, findings.grid.grouped_axes);
+  device.attention_forward = fit_attention(samples, false);
+  device.attention_backward = fit_attention(samples, true);
+  device.memory_kernels = fit_memory_kernels(samples);
+  set_peaks(samples, device);
+  return device;
+}
+
+NodeProfile fit_node(const std::vector<LinkSample>& samples, std::int64_t ranks, BytesPerSecond memory_rate) {
+  NodeProfile node;
+  node.ranks = ranks;
+  std::vector<LinkSample> direct, reduce;
+  for (const LinkSample& sample : samples) {
+    (sample.communication.collective == Collective::AllToAll ? direct : reduce).push_back(sample);
+  }
+  // Alone there is no link; its numbers are never asked for.
+  const LinkProfile none{Duration(0), memory_rate, {}};
+  node.all_to_all = direct.empty() ? none : fit_link(direct);
+  node.all_reduce = reduce.empty() ? none : fit_link(reduce);
+  return node;
+}
+
+Interference interference_of(const Findings& findings) {
+  const auto compute = [](const RankFindings& rank) -> const std::vector<double>& { return rank.compute_beside; };
+  const auto communication = [](const RankFindings& rank) -> const std::vector<double>& {
+    return rank.communication_beside;
+  };
+  return {std::max(1.0, quantile_over_ranks(findings, 0.5, compute)),
+          std::max(1.0, quantile_over_ranks(findings, 0.5, communication))};
+}
+
+std::string method(const Findings& findings, const CalibrationOptions& options) {
+  const std::string paced = options.pacing ? fmt::format("paced to {} + {}", to_text(options.pacing->latency),
+                                                         to_text(options.pacing->bandwidth))
+                                           : "not paced";
+  return fmt::format("moecast calibrate{}{}, {} x{}, inproc link {}, {} of measurements",
+                     options.date.empty() ? "" : ", ", options.date, findings.backend, findings.ranks.size(), paced,
+                     to_text(options.budget));
+}
+
+}  // namespace
+
+CalibrationResult summarize(const Findings& findings, const CalibrationOptions& options) {
+  CalibrationResult result;
+  result.kernels = kernel_samples(findings);
+  result.links = link_samples(findings);
+  HardwareProfile& profile = result.profile;
+  profile.name = options.name;
+  profile.description = fmt::format("{} x {}, threads as ranks{}", findings.ranks.size(), findings.device,
+                                    options.pacing ? ", link paced" : "");
+  profile.device = fit_device(findings, result.kernels);
+  profile.node = fit_node(result.links, options.ranks, profile.device.memory_rate);
+  profile.interference = interference_of(findings);
+  profile.fit = fit_quality(profile, result.kernels, result.links);
+  const std::string how = method(findings, options);
+  profile.sources[""] = {SourceKind::Measured, how};
+  profile.sources["/device/peak"] = {SourceKind::Measured, "best product of the calibration; " + how};
+  profile.sources["/device/memory"] = {SourceKind::Measured, "physical memory, divided among the ranks"};
+  return result;
+}
+
+}  // namespace moecast

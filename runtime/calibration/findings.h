@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/calibration/calibrate.h"
+#include "runtime/calibration/kernel_bench.h"
+#include "runtime/calibration/work_grid.h"
+
+namespace moecast {
+
+/// A collective that is measured.
+struct LinkPlan {
+  Communication communication;
+  bool held_out = false;
+};
+
+/// What one rank has seen.
+struct RankFindings {
+  std::vector<KernelTimes> kernels;        // the grid's fitted works, then its held-out ones
+  std::vector<std::vector<double>> links;  // seconds, by LinkPlan
+  std::vector<double> overheads;           // seconds
+  std::vector<double> compute_beside, communication_beside;
+};
+
+/// Everything that was measured; all ranks have the same works and links.
+struct Findings {
+  WorkGrid grid;
+  std::vector<LinkPlan> links;  // none for a single rank
+  std::vector<RankFindings> ranks;
+  std::string backend, device;
+};
+
+/// Samples from what all ranks saw together, and the profile that fits them. A pure function, but for the size of the
+/// machine's memory.
+[[nodiscard]] CalibrationResult summarize(const Findings& findings, const CalibrationOptions& options);
+
+}  // namespace moecast
