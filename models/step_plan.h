@@ -61,9 +61,33 @@ struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   bool backward = false;
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
-  Norm, NormBackward, Activation, ActivationBackward, Bias, BiasGradient, Add, Embedding, EmbeddingBackward, CrossEntropy,
-  Gate, GateBackward, Permute, PermuteBackward, Unpermute, UnpermuteBackward, ScaleRows, ScaleRowsBackward, AdamW,
-  SquaredNorm, Copy, Cast, Fill, Rope, RopeBackward, Sigmoid, SigmoidBackward,
+  Norm,
+  NormBackward,
+  Activation,
+  ActivationBackward,
+  Bias,
+  BiasGradient,
+  Add,
+  Embedding,
+  EmbeddingBackward,
+  CrossEntropy,
+  Gate,
+  GateBackward,
+  Permute,
+  PermuteBackward,
+  Unpermute,
+  UnpermuteBackward,
+  ScaleRows,
+  ScaleRowsBackward,
+  AdamW,
+  SquaredNorm,
+  Copy,
+  Cast,
+  Fill,
+  Rope,
+  RopeBackward,
+  Sigmoid,
+  SigmoidBackward,
 };
 struct MemoryWork {
   MemoryKernel kernel = MemoryKernel::Copy;
@@ -91,7 +115,7 @@ struct Operator {
   std::optional<LayerId> layer = std::nullopt;  // block; none for Embed, Head and whole-model operators
   std::int32_t micro_batch = 0;
   std::int32_t chunk = 0, chunk_count = 1;
-  std::vector<Work> work = {};                              // compute lane: kernels in the order in which they run
+  std::vector<Work> work = {};                                // compute lane: kernels in the order in which they run
   std::optional<Communication> communication = std::nullopt;  // comm lane
   std::vector<OpId> dependencies = {};                        // smaller ids only
 

@@ -33,14 +33,15 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
 };
 
-/// What the gate leaves behind for encode, decode and its own backward. T tokens, E experts (router outputs), k choices.
+/// What the gate leaves behind for encode, decode and its own backward. T tokens, E experts (router outputs), k
+/// choices.
 struct GateTensors {
-  Tensor scores;       // F32 [T, E]: router probabilities before selection
-  Tensor expert;       // I32 [T, k]: chosen expert, best first
-  Tensor weight;       // F32 [T, k]: combine weight
-  Tensor row;          // I32 [T, k]: destination row in the send buffer (expert-major), -1 if dropped
-  Tensor count;        // I32 [E]: tokens routed to each expert before drops
-  Tensor balance_loss; // F32 [1]: E * sum_e f_e P_e over the T local tokens (GShard/Switch balance loss, first choice)
+  Tensor scores;        // F32 [T, E]: router probabilities before selection
+  Tensor expert;        // I32 [T, k]: chosen expert, best first
+  Tensor weight;        // F32 [T, k]: combine weight
+  Tensor row;           // I32 [T, k]: destination row in the send buffer (expert-major), -1 if dropped
+  Tensor count;         // I32 [E]: tokens routed to each expert before drops
+  Tensor balance_loss;  // F32 [1]: E * sum_e f_e P_e over the T local tokens (GShard/Switch balance loss, first choice)
 };
 
 struct AdamWStep {
@@ -72,9 +73,9 @@ class Backend {
   [[nodiscard]] virtual Result<std::unique_ptr<DeviceMemory>> allocate(Bytes size) = 0;
   /// Host memory that copies reach at full rate (pinned on CUDA).
   [[nodiscard]] virtual Result<std::unique_ptr<DeviceMemory>> allocate_host(Bytes size) = 0;
-  virtual void copy(Lane lane, Tensor destination, Tensor source) = 0;            // device to device, same dtype and size
-  virtual void upload(Lane lane, Tensor destination, const void* source) = 0;     // host to device
-  virtual void download(Lane lane, void* destination, Tensor source) = 0;         // device to host; valid after synchronize
+  virtual void copy(Lane lane, Tensor destination, Tensor source) = 0;         // device to device, same dtype and size
+  virtual void upload(Lane lane, Tensor destination, const void* source) = 0;  // host to device
+  virtual void download(Lane lane, void* destination, Tensor source) = 0;  // device to host; valid after synchronize
   virtual void synchronize(Lane lane) = 0;
   /// Numbered events, 0 <= index < event_capacity as given to reserve_events. Recording again reuses the index.
   virtual void reserve_events(int capacity) = 0;
@@ -87,8 +88,8 @@ class Backend {
 
   // Elementwise ------------------------------------------------------------------------------------------------------
   virtual void fill(Lane lane, Tensor y, double value) = 0;
-  virtual void add(Lane lane, Tensor y, Tensor x) = 0;                     // y += x (same dtype and size)
-  virtual void cast(Lane lane, Tensor y, Tensor x) = 0;                    // y = x, other dtype
+  virtual void add(Lane lane, Tensor y, Tensor x) = 0;   // y += x (same dtype and size)
+  virtual void cast(Lane lane, Tensor y, Tensor x) = 0;  // y = x, other dtype
   /// y[T,d] += c[T] * x[T,d]; c is F32 [T] (F64 with F64), or empty for c = 1.
   virtual void add_scaled_rows(Lane lane, Tensor y, Tensor x, Tensor c) = 0;
   /// The backward of the above: dx[T,d] = c[T] * dy; dc[T] = <dy, x> (dc may be empty).
@@ -105,11 +106,13 @@ class Backend {
   virtual void grouped_gemm(Lane lane, Tensor x, Tensor w, bool transpose_w, std::span<const std::int64_t> offsets,
                             Tensor y) = 0;
   /// dw[g % W] += x[rows of g]^T dy[rows of g]; dw is [W,K,N], always accumulates.
-  virtual void grouped_gemm_weight(Lane lane, Tensor x, Tensor dy, std::span<const std::int64_t> offsets, Tensor dw) = 0;
+  virtual void grouped_gemm_weight(Lane lane, Tensor x, Tensor dy, std::span<const std::int64_t> offsets,
+                                   Tensor dw) = 0;
 
   // Bias and activation; b is [W,N], groups as above --------------------------------------------------------------
   virtual void bias_add(Lane lane, Tensor x, Tensor b, std::span<const std::int64_t> offsets) = 0;
-  virtual void bias_gradient(Lane lane, Tensor dx, std::span<const std::int64_t> offsets, Tensor db) = 0;  // accumulates
+  virtual void bias_gradient(Lane lane, Tensor dx, std::span<const std::int64_t> offsets,
+                             Tensor db) = 0;  // accumulates
   /// pre[R,F] holds the pre-activation (bias already added). GELU is the exact erf form: out[R,F] = gelu(pre). SwiGLU:
   /// pre[R,2F] = (gate | up), out[R,F] = silu(gate) * up. ReLU: out = max(pre, 0).
   virtual void activation(Lane lane, Activation kind, Tensor pre, Tensor out) = 0;

@@ -13,10 +13,13 @@ enum class DType { F32, F64, BF16, I32 };
 
 [[nodiscard]] constexpr std::int64_t bytes_per_element(DType dtype) {
   switch (dtype) {
-    case DType::F64: return 8;
-    case DType::BF16: return 2;
+    case DType::F64:
+      return 8;
+    case DType::BF16:
+      return 2;
     case DType::F32:
-    case DType::I32: return 4;
+    case DType::I32:
+      return 4;
   }
   return 0;
 }
@@ -55,7 +58,8 @@ struct Tensor {
   /// The same memory seen with other sizes; the element count must not change.
   [[nodiscard]] Tensor reshaped(std::initializer_list<std::int64_t> sizes) const {
     Tensor view(data, dtype, sizes);
-    ASSERT(view.element_count() == element_count(), "{} elements reshaped to {}", element_count(), view.element_count());
+    ASSERT(view.element_count() == element_count(), "{} elements reshaped to {}", element_count(),
+           view.element_count());
     return view;
   }
   /// Rows [begin, end) of the first dimension.

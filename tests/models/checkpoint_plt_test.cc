@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoint_testing.h"
 #include "models/checkpoint/dynamic_k.h"
+#include "tests/models/checkpoint_testing.h"
 
 namespace moecast {
 namespace {

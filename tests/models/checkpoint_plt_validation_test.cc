@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "checkpoint_testing.h"
 #include "models/checkpoint/dynamic_k.h"
 #include "models/checkpoint/recovery.h"
+#include "tests/models/checkpoint_testing.h"
 
 namespace moecast {
 namespace {

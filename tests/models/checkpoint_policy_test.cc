@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint_testing.h"
-#include "step_plan_testing.h"
+#include "tests/models/checkpoint_testing.h"
+#include "tests/models/step_plan_testing.h"
 
 namespace moecast {
 namespace {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "checkpoint_testing.h"
+#include "tests/models/checkpoint_testing.h"
 
 namespace moecast {
 namespace {

@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint_testing.h"
+#include "tests/models/checkpoint_testing.h"
 
 namespace moecast {
 namespace {

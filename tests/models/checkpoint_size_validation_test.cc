@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoint_testing.h"
 #include "models/checkpoint/checkpoint_plan.h"
+#include "tests/models/checkpoint_testing.h"
 
 namespace moecast {
 namespace {

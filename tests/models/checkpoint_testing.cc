@@ -1,4 +1,4 @@
-#include "checkpoint_testing.h"
+#include "tests/models/checkpoint_testing.h"
 
 #include <utility>
 

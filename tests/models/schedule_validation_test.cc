@@ -7,7 +7,7 @@
 #include <map>
 
 #include "base/random.h"
-#include "step_plan_testing.h"
+#include "tests/models/step_plan_testing.h"
 
 namespace moecast {
 namespace {

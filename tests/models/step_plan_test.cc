@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <set>
 
-#include "step_plan_testing.h"
+#include "tests/models/step_plan_testing.h"
 
 namespace moecast {
 namespace {

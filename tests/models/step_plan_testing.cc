@@ -1,4 +1,4 @@
-#include "step_plan_testing.h"
+#include "tests/models/step_plan_testing.h"
 
 #include <algorithm>
 

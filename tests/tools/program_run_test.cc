@@ -1,0 +1,274 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "runtime/trainer/train_config.h"
+#include "sim/scenario.h"
+#include "tests/tools/program_testing.h"
+#include "tools/run_result.h"
+
+// Commands that run: train, simulate, calibrate, reproduce. Each either leaves a whole result or nothing.
+
+namespace moecast {
+namespace {
+
+namespace fs = std::filesystem;
+using testing_program::Outcome;
+using testing_program::run_moecast;
+using testing_program::source_folder;
+using testing_program::TestFolder;
+
+std::string workload_text(const std::string& parallel = R"({"data": 2, "expert": 2})") {
+  return fmt::format(R"("workload": {{
+    "model": {{"name": "tiny", "d_model": 16, "vocabulary": 256, "max_sequence": 16, "attention": {{"heads": 2}},
+               "layers": {{"count": 2, "dense_width": 32, "moe_every": 2, "moe_offset": 1}},
+               "moe": {{"experts": 4, "expert_width": 32, "router": {{"top_k": 1}}, "capacity_factor": 2}}}},
+    "parallel": {},
+    "batch": {{"micro_batch": 2, "sequence": 16}},
+    "schedule": {{"kind": "sequential"}} }})",
+                     parallel);
+}
+
+std::string train_text(const std::string& training, const std::string& runtime = "{}") {
+  return fmt::format("{{ \"name\": \"tiny\",\n{},\n\"training\": {},\n\"runtime\": {} }}\n", workload_text(), training,
+                     runtime);
+}
+
+std::string kjv() { return (source_folder() / "experiments/quickstart/text/kjv.txt").string(); }
+
+std::string training(int steps, const std::string& more = "") {
+  return fmt::format(R"({{"text": "{}", "steps": {}, "learning_rate": 0.01{}}})", kjv(), steps, more);
+}
+
+std::string scenario_text(const std::string& hardware = R"("a100_nvlink_8")") {
+  return fmt::format("{{ \"name\": \"tiny\",\n{},\n\"hardware\": {} }}\n", workload_text(), hardware);
+}
+
+class Train : public testing::Test {
+ protected:
+  [[nodiscard]] Outcome run(const std::string& config, std::vector<std::string> more = {"-o", "run"}) const {
+    folder_.file("config.json", config);
+    more.insert(more.begin(), {"train", "config.json"});
+    return run_moecast(more, folder_.path());
+  }
+  /// Exit code 2, one message, and nothing but the config in the folder.
+  void expect_refusal(const Outcome& outcome, const std::string& message) const {
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << outcome.err;
+    EXPECT_EQ(folder_.names(), std::vector<std::string>{"config.json"});
+  }
+  TestFolder folder_;
+};
+
+TEST_F(Train, WritesAWholeResultThatReadsBack) {
+  const Outcome outcome = run(train_text(training(8)));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("unigram entropy"), std::string::npos) << outcome.out;
+  const Result<RunResult> result = load_run(folder_.path() / "run");
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  EXPECT_TRUE(result->measured());
+  EXPECT_EQ(result->curve->loss.size(), 8U);
+  EXPECT_FALSE(result->recorded.info.paced);
+  const auto metrics = nlohmann::json::parse(*read_file(folder_.path() / "run" / "metrics.json"));
+  EXPECT_EQ(metrics.at("schema"), "moecast.train/1");
+  EXPECT_GT(metrics.at("step_metrics").at("step_time_ns").get<std::int64_t>(), 0);
+  EXPECT_EQ(folder_.names(), (std::vector<std::string>{"config.json", "run"}));
+}
+
+TEST_F(Train, ItsConfigRepeatsTheRunBitForBit) {
+  ASSERT_EQ(run(train_text(training(5, R"(, "seed": 3)"))).exit_code, 0);
+  const Outcome again = run_moecast({"train", "run/config.json", "-o", "again"}, folder_.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const auto loss = [&](const char* name) { return load_run(folder_.path() / name)->curve->loss; };
+  EXPECT_EQ(loss("run"), loss("again"));
+  const Outcome other = run_moecast({"train", "run/config.json", "--seed", "4", "-o", "other"}, folder_.path());
+  ASSERT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_NE(loss("run"), loss("other"));
+}
+
+TEST_F(Train, RefusesBadConfigsWithPlaceAndSuggestion) {
+  expect_refusal(run(train_text(R"({"text": "a.txt", "stepz": 3})")), "did you mean steps?");
+  expect_refusal(run(train_text(R"({"text": "a.txt", "steps": -3})")), "/training/steps: expected an integer in 1..");
+  expect_refusal(run(train_text(training(3), R"({"link": {"latency": "5 parsec", "bandwidth": "1 GB/s"}})")), "parsec");
+  expect_refusal(run(train_text(training(3), R"({"link": {"latency": 200, "bandwidth": "1 GB/s"}})")), "latency");
+  expect_refusal(run("{ \"name\": \"tiny\","), "config.json:");
+}
+
+TEST_F(Train, ReportsAllProblemsAtOnceWithTheirLines) {
+  const Outcome outcome = run(train_text(R"({"text": "a.txt", "stepz": 3, "seed": -1})"));
+  expect_refusal(outcome, "/training/stepz");
+  EXPECT_NE(outcome.err.find("/training/seed"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("/training/steps"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("config.json:"), std::string::npos) << outcome.err;
+}
+
+TEST_F(Train, RefusesAMissingTextAndAMissingConfig) {
+  expect_refusal(run(train_text(R"({"text": "missing.txt", "steps": 3})")), "missing.txt");
+  const Outcome outcome = run_moecast({"train", "nothing.json", "-o", "run"}, folder_.path());
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.err.find("nothing.json"), std::string::npos);
+}
+
+TEST_F(Train, NeedsAPlaceForItsResultAndKeepsWhatIsThere) {
+  expect_refusal(run(train_text(training(3)), {}), "--output DIR is missing");
+  folder_.file("file", "mine");
+  EXPECT_EQ(run(train_text(training(3)), {"-o", "file/run"}).exit_code, 2);
+  EXPECT_EQ(run(train_text(training(3)), {"-o", "file", "--force"}).exit_code, 2);
+  EXPECT_EQ(*read_file(folder_.path() / "file"), "mine");
+  folder_.file("old/timeline.json", "old");
+  const Outcome outcome = run(train_text(training(3)), {"-o", "old"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "moecast: old: exists; --force replaces it\n");
+  EXPECT_EQ(*read_file(folder_.path() / "old" / "timeline.json"), "old");
+}
+
+TEST_F(Train, ARankThatThrowsEndsWithThreeAndLeavesNothing) {
+  const Outcome outcome = run(
+      train_text(training(5), R"({"timeout": "20 s", "fault": {"rank": 1, "step": 2, "operator": "L1.Dispatch.F"}})"));
+  EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  EXPECT_NE(outcome.err.find("L1.Dispatch.F"), std::string::npos) << outcome.err;
+  EXPECT_EQ(folder_.names(), std::vector<std::string>{"config.json"});
+}
+
+TEST_F(Train, CtrlCEndsWith130AfterACleanStop) {
+  folder_.file("config.json", train_text(training(1'000'000)));
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const int quiet = open("/dev/null", O_RDWR);
+    dup2(quiet, STDOUT_FILENO);
+    dup2(quiet, STDERR_FILENO);
+    if (chdir(folder_.path().c_str()) != 0) _exit(99);
+    execl(MOECAST_BINARY_DIR "/tools/moecast", "moecast", "train", "config.json", "-o", "run", nullptr);
+    _exit(99);
+  }
+  while (folder_.names().size() < 2) {  // the hidden folder for the result: the run has begun
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "it ended by itself";
+  }
+  kill(child, SIGINT);
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_EQ(folder_.names(), std::vector<std::string>{"config.json"});
+}
+
+class Simulate : public testing::Test {
+ protected:
+  [[nodiscard]] Outcome run(const std::string& scenario, std::vector<std::string> more = {"-o", "run"}) const {
+    folder_.file("scenario.json", scenario);
+    more.insert(more.begin(), {"simulate", "scenario.json"});
+    return run_moecast(more, folder_.path());
+  }
+  TestFolder folder_;
+};
+
+TEST_F(Simulate, WritesAWholeResultAndItsScenarioGivesTheSameBytes) {
+  ASSERT_EQ(run(scenario_text()).exit_code, 0);
+  const Outcome again = run_moecast({"simulate", "run/scenario.json", "-o", "again"}, folder_.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  for (const char* name : {"timeline.json", "summary.json", "scenario.json"}) {
+    EXPECT_EQ(*read_file(folder_.path() / "run" / name), *read_file(folder_.path() / "again" / name)) << name;
+  }
+  const Outcome described = run_moecast({"describe", "run/scenario.json", "--json"}, folder_.path());
+  EXPECT_EQ(nlohmann::json::parse(described.out).at("kind"), "scenario");
+}
+
+TEST_F(Simulate, RefusesBadScenariosAndWritesNothing) {
+  for (const auto& [scenario, message] :
+       {std::pair(scenario_text(R"("a100_nvlink_9")"), std::string("a100_nvlink_8")),
+        std::pair(std::string("{ \"name\": \"x\", \"hardwear\": \"a100_nvlink_8\" }"),
+                  std::string("did you mean hardware?")),
+        std::pair("{ \"name\": \"x\",\n" + workload_text(R"({"data": 2, "expert": 3})") +
+                      ",\n\"hardware\": \"a100_nvlink_8\" }",
+                  std::string("scenario.json:"))}) {
+    const Outcome outcome = run(scenario);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << outcome.err;
+    EXPECT_EQ(folder_.names(), std::vector<std::string>{"scenario.json"});
+  }
+}
+
+TEST_F(Simulate, TakesAProfileInsteadOfItsOwnAndValidateTakesAScenario) {
+  ASSERT_EQ(run(scenario_text(), {"--profile", "h200_nvlink_8", "-o", "run"}).exit_code, 0);
+  EXPECT_EQ(run(scenario_text(), {"--profile", "h200_nvlink_9", "-o", "other"}).exit_code, 2);
+  const Outcome same =
+      run_moecast({"validate", "run", "scenario.json", "--profile", "h200_nvlink_8", "--json"}, folder_.path());
+  ASSERT_EQ(same.exit_code, 0) << same.err;
+  EXPECT_EQ(nlohmann::json::parse(same.out).at("median_error"), 0.0);
+}
+
+TEST(Calibrate, RefusesWhatMakesNoSense) {
+  const TestFolder folder;
+  const auto refused = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"calibrate", "-o", "p.json"});
+    const Outcome outcome = run_moecast(words, folder.path());
+    return outcome.exit_code == 2 && outcome.out.empty() && folder.names().empty();
+  };
+  EXPECT_TRUE(refused({"--ranks", "0"}));
+  EXPECT_TRUE(refused({"--link-latency", "200 us"}));
+  EXPECT_TRUE(refused({"--link-latency", "200", "--link-bandwidth", "1 GB/s"}));
+  EXPECT_TRUE(refused({"--link-latency", "200 us", "--link-bandwidth", "0 B/s"}));
+  EXPECT_TRUE(refused({"--backend", "tpu"}));
+  EXPECT_EQ(run_moecast({"calibrate"}).exit_code, 2);
+}
+
+TEST(Calibrate, WritesAProfileThatDescribesItself) {
+  const TestFolder folder;
+  const Outcome outcome = run_moecast({"calibrate", "-q", "-o", "p.json", "--budget", "2 s"}, folder.path());
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  const Outcome described = run_moecast({"describe", "p.json"}, folder.path());
+  EXPECT_EQ(described.exit_code, 0) << described.err;
+  EXPECT_NE(described.out.find("this_machine"), std::string::npos);
+}
+
+TEST(Reproduce, SaysYesNoAndWhatIsWrong) {
+  const TestFolder folder;
+  const auto with = [](const char* value) {
+    return fmt::format(
+        "{{ \"name\": \"tiny\",\n{},\n\"hardware\": \"a100_nvlink_8\",\n\"expect\": [{{\"metric\": \"overlap\", "
+        "\"value\": {}, \"tolerance\": \"1 %\", \"source\": \"a test\"}}] }}\n",
+        workload_text(), value);
+  };
+  folder.file("yes/a.json", with("0"));
+  folder.file("no/a.json", with("0.9"));
+  folder.file("empty/a.json", scenario_text());
+  EXPECT_EQ(run_moecast({"reproduce", "yes"}, folder.path()).exit_code, 0);
+  const Outcome no = run_moecast({"reproduce", "no", "--json"}, folder.path());
+  EXPECT_EQ(no.exit_code, 1);
+  EXPECT_EQ(nlohmann::json::parse(no.out).at("schema"), "moecast.reproduce/1");
+  EXPECT_EQ(run_moecast({"reproduce", "empty"}, folder.path()).exit_code, 2);
+  EXPECT_EQ(run_moecast({"reproduce", "missing"}, folder.path()).exit_code, 2);
+}
+
+TEST(Describe, KnowsEveryKindOfFile) {
+  const fs::path root = source_folder();
+  for (const auto& [file, kind] : {std::pair("models/zoo/mixtral_8x7b.json", "model"),
+                                   std::pair("hwprofiles/a100_nvlink_8.json", "hardware profile"),
+                                   std::pair("experiments/quickstart/workloads/top2.json", "workload"),
+                                   std::pair("experiments/quickstart/train/scmoe.json", "training configuration"),
+                                   std::pair("experiments/quickstart/simulate/scmoe.json", "scenario")}) {
+    const Outcome outcome = run_moecast({"describe", (root / file).string(), "--json"});
+    ASSERT_EQ(outcome.exit_code, 0) << file << ": " << outcome.err;
+    EXPECT_EQ(nlohmann::json::parse(outcome.out).at("kind"), kind);
+    EXPECT_FALSE(run_moecast({"describe", (root / file).string()}).out.empty());
+  }
+  EXPECT_EQ(run_moecast({"describe", "a100_nvlink_8"}).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace moecast

@@ -1,0 +1,127 @@
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "base/file.h"
+#include "tests/tools/program_testing.h"
+#include "tests/tools/run_testing.h"
+#include "tools/report_data.h"
+
+namespace moecast {
+namespace {
+
+namespace fs = std::filesystem;
+using testing_program::run_moecast;
+using testing_program::TestFolder;
+using testing_runs::write_run;
+
+RunResult loaded(const fs::path& path) {
+  Result<RunResult> run = load_run(path);
+  EXPECT_TRUE(run.ok()) << (run.ok() ? "" : run.error().text());
+  return std::move(run).value();
+}
+
+ReportContent content(const TestFolder& folder, const std::string& name) {
+  write_run(folder.path() / "m", "train", name, Duration(1000));
+  write_run(folder.path() / "p", "simulate", name, Duration(1100));
+  ReportContent out;
+  out.title = "a test";
+  out.variants.push_back({name, loaded(folder.path() / "m"), loaded(folder.path() / "p")});
+  out.tolerance = 0.2;
+  return out;
+}
+
+TEST(ReportData, HoldsOneStepOfEveryRankAndTheVerdict) {
+  const TestFolder folder;
+  const auto data = report_data(content(folder, "small"));
+  const auto& variant = data.at("variants").at(0);
+  const auto& timeline = variant.at("measured").at("timeline");
+  const std::size_t operators = timeline.at("operators").size();
+  EXPECT_EQ(timeline.at("op").size(), 2 * operators);  // two ranks, one of three steps
+  EXPECT_EQ(timeline.at("start_ns").at(0), 0);
+  EXPECT_EQ(timeline.at("duration_ns"), variant.at("measured").at("metrics").at("step_time_ns"));
+  EXPECT_NEAR(variant.at("step_time_error").get<double>(), 0.1, 1e-9);
+  EXPECT_EQ(variant.at("loss").size(), 4U);
+  EXPECT_TRUE(data.at("verdict").at("pass").get<bool>());
+  EXPECT_TRUE(data.at("profile").is_null());
+}
+
+TEST(ReportData, AMeasuredRunAloneHasNoVerdict) {
+  const TestFolder folder;
+  ReportContent half = content(folder, "small");
+  half.variants.front().predicted.reset();
+  const auto data = report_data(half);
+  EXPECT_TRUE(data.at("verdict").is_null());
+  EXPECT_TRUE(data.at("variants").at(0).at("operators").at(0).at("predicted_ns").is_null());
+}
+
+TEST(ReportPage, IsOneFileThatNoTextCanBreakOutOf) {
+  const TestFolder folder;
+  const std::string page = report_page(report_data(content(folder, "</script><script>alert(1)</script>@@REPORT_JS@@")));
+  EXPECT_EQ(page.find("<script>alert"), std::string::npos);
+  EXPECT_NE(page.find("\\u003c/script>"), std::string::npos);
+  EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+  for (const char* link : {"src=\"http", "href=\"http", "url(http", "@import", "fetch("}) {
+    EXPECT_EQ(page.find(link), std::string::npos) << link;
+  }
+  EXPECT_EQ(page.find("@@DATA@@"), std::string::npos);
+  EXPECT_LT(page.size(), 15'000'000U);
+}
+
+/// The page as a browser leaves it; "" without a browser.
+std::string rendered(const fs::path& page, const fs::path& folder) {
+  const char* names[] = {"chromium", "chromium-browser", "google-chrome", "chrome"};
+  for (const char* name : names) {
+    if (std::system(fmt::format("command -v {} >/dev/null 2>&1", name).c_str()) != 0) continue;
+    const std::string command = fmt::format(
+        "{} --headless --no-sandbox --disable-gpu --user-data-dir='{}' --virtual-time-budget=5000 "
+        "--window-size=1200,1600 "
+        "--dump-dom 'file://{}' >'{}' 2>/dev/null",
+        name, (folder / "browser").string(), page.string(), (folder / "dom").string());
+    static_cast<void>(std::system(command.c_str()));
+    const Result<std::string> dom = read_file(folder / "dom");
+    return dom.ok() ? *dom : std::string("nothing");
+  }
+  return "";
+}
+
+std::size_t count(const std::string& text, const std::string& what) {
+  std::size_t out = 0;
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++out;
+  return out;
+}
+
+TEST(ReportPage, IsDrawnByABrowser) {
+  const TestFolder folder;
+  const ReportContent two_runs = content(folder, "small");
+  const fs::path page = folder.path() / "report.html";
+  const auto data = report_data(two_runs);
+  ASSERT_TRUE(write_file_atomically(page, report_page(data)).ok());
+  const std::string dom = rendered(page, folder.path());
+  if (dom.empty()) GTEST_SKIP() << "no chromium on this machine";
+  EXPECT_NE(dom.find("data-drawn=\"yes\""), std::string::npos) << "the script stopped half-way";
+  EXPECT_NE(dom.find("The predicted step time is 10 % off the measured one."), std::string::npos);
+  const std::size_t spans = data.at("variants").at(0).at("measured").at("timeline").at("op").size();
+  EXPECT_EQ(count(dom, "class=\"span"), 2 * spans);
+  EXPECT_EQ(count(dom, "<canvas"), 1U);  // the losses
+  EXPECT_GT(count(dom, "class=\"exposed\""), 0U);
+}
+
+TEST(ReportCommand, PairsRunsByNameAndKeepsWhatIsThere) {
+  const TestFolder folder;
+  write_run(folder.path() / "train" / "a", "train", "a", Duration(1000));
+  write_run(folder.path() / "simulate" / "a", "simulate", "a", Duration(1050));
+  const auto first = run_moecast({"report", "train/a", "simulate/a", "--json"}, folder.path());
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(nlohmann::json::parse(first.out).at("variant_count"), 1);
+  const auto second = run_moecast({"report", "train/a"}, folder.path());
+  EXPECT_EQ(second.exit_code, 2);
+  EXPECT_EQ(second.err, "moecast: report.html: exists; --force replaces it\n");
+  EXPECT_EQ(run_moecast({"report", "train/a", "--force"}, folder.path()).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace moecast

@@ -1,0 +1,117 @@
+#include <ctime>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "hwprofiles/profile_json.h"
+#include "runtime/calibration/calibrate.h"
+#include "tools/command.h"
+#include "tools/progress.h"
+
+namespace moecast {
+namespace {
+
+/// Both of --link-latency and --link-bandwidth, or neither.
+Result<std::optional<PacedLink>> pacing(const Arguments& arguments) {
+  const std::optional<Duration> latency = arguments.duration("link-latency");
+  const std::optional<BytesPerSecond> bandwidth = arguments.bytes_per_second("link-bandwidth");
+  if (latency.has_value() != bandwidth.has_value()) {
+    return Error{ErrorKind::BadInput, "calibrate", "--link-latency and --link-bandwidth belong together"};
+  }
+  if (!latency) return std::optional<PacedLink>();
+  if (bandwidth->value() <= 0) return Error{ErrorKind::BadInput, "--link-bandwidth", "expected more than 0 B/s"};
+  return std::optional(PacedLink{*latency, *bandwidth});
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  return fmt::format("{:%Y-%m-%d}", fmt::gmtime(now));
+}
+
+Result<CalibrationOptions> options_of(const Arguments& arguments) {
+  Result<std::optional<PacedLink>> link = pacing(arguments);
+  if (!link.ok()) return link.error();
+  CalibrationOptions options;
+  options.name = *arguments.text("name");
+  options.ranks = *arguments.integer("ranks");
+  options.pacing = *link;
+  options.budget = *arguments.duration("budget");
+  options.date = today();
+  return options;
+}
+
+Result<HardwareProfile> calibrate_with_progress(const CalibrationOptions& options, const CommandContext& context) {
+  const SteadyClock clock;
+  ProgressLine line("calibrate", context.show_progress, clock, stderr);
+  return calibrate(options, context.log, [&](double done, std::string_view what) {
+    line.update(static_cast<std::int64_t>(1000 * done), 1000, what);
+    return !context.stop.load();
+  });
+}
+
+Status run(const CommandContext& context) {
+  const Result<CalibrationOptions> options = options_of(context.arguments);
+  if (!options.ok()) return options.error();
+  RETURN_IF_ERROR(context.check_output());
+  const Result<HardwareProfile> profile = calibrate_with_progress(*options, context);
+  if (!profile.ok()) return profile.error();
+  RETURN_IF_ERROR(write_file_atomically(*context.arguments.text("output"), to_json_text(*profile)));
+  context.print(describe(*profile));
+  return context.print_json(to_json(*profile));
+}
+
+}  // namespace
+
+Command calibrate_command() {
+  return {
+      {.name = "calibrate",
+       .summary = "measure this machine's operators and link, and write a hardware profile",
+       .details =
+           "Ranks are threads, all busy at once, as in training. The profile carries its error on the shapes that\n"
+           "the fit used and on shapes that it has not seen.",
+       .options =
+           {{.name = "output",
+             .letter = 'o',
+             .kind = ValueKind::Text,
+             .value = "FILE",
+             .help = "the profile (JSON)",
+             .required = true},
+            force_option(),
+            {.name = "name",
+             .kind = ValueKind::Text,
+             .value = "NAME",
+             .help = "of the profile",
+             .fallback = "this_machine"},
+            {.name = "ranks",
+             .kind = ValueKind::Integer,
+             .value = "N",
+             .help = "ranks that run at once",
+             .fallback = "2",
+             .low = 1,
+             .high = 256},
+            {.name = "link-latency",
+             .kind = ValueKind::Time,
+             .value = "TIME",
+             .help = "measure through a link that is slowed down to this, as in a paced training run (\"200 us\")"},
+            {.name = "link-bandwidth", .kind = ValueKind::Rate, .value = "RATE", .help = "and to this (\"100 MB/s\")"},
+            {.name = "budget",
+             .kind = ValueKind::Time,
+             .value = "TIME",
+             .help = "wall time to spend",
+             .fallback = "30 s"},
+            {.name = "backend",
+             .kind = ValueKind::Choice,
+             .value = "NAME",
+             .help = "what to measure",
+             .fallback = "cpu",
+             .choices = {"cpu"}}},
+       .examples =
+           {"moecast calibrate -o profile.json",
+            "moecast calibrate --link-latency \"200 us\" --link-bandwidth \"100 MB/s\" --budget \"20 s\" -o p.json"}},
+      run};
+}
+
+}  // namespace moecast

@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tools/command.h"
+#include "tools/machine.h"
+#include "tools/revision.h"
+#include "tools/table.h"
+
+namespace moecast {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// One thing that a user may want to do here, and whether it works.
+struct Ability {
+  std::string name;
+  bool works = false;
+  std::string why;  // what it will use, or what is missing and how to get it
+};
+
+bool has_nccl(const Machine& machine) { return machine.gpus.ok() && !machine.gpus->nccl.empty(); }
+
+std::string gpu_reason(const Machine& machine) {
+  if (machine.gpus.ok()) return "";
+  if (machine.built_with_gpu_module) return machine.gpus.error().text();
+  return machine.cuda_toolkit.path.empty()
+             ? "built without the GPU module; install a CUDA toolkit (12 or newer) with NCCL and build again"
+             : "built without the GPU module; build again with -DMOECAST_WITH_CUDA=ON (needs cuBLAS and NCCL)";
+}
+
+std::vector<Ability> abilities(const Machine& machine) {
+  const std::size_t gpu_count = machine.gpus.ok() ? machine.gpus->devices.size() : 0;
+  std::vector<Ability> out;
+  out.push_back({"train and calibrate on the CPU", true,
+                 fmt::format("ranks are threads; {} run side by side at full speed", machine.cores)});
+  out.push_back({"train and calibrate on a GPU", gpu_count > 0,
+                 gpu_count > 0 ? machine.gpus->devices.front().name : gpu_reason(machine)});
+  const bool several = gpu_count > 1 && has_nccl(machine);
+  out.push_back({"NCCL between GPUs", several,
+                 several          ? fmt::format("{} GPUs, NCCL {}", gpu_count, machine.gpus->nccl)
+                 : gpu_count == 0 ? "no usable GPU"
+                 : gpu_count == 1 ? "one GPU only"
+                                  : "libnccl.so.2 was not found"});
+  out.push_back({"ranks on several machines (MPI)", false,
+                 machine.mpi.path.empty() ? "mpirun was not found, and this version has no MPI communicator yet"
+                                          : "this version has no MPI communicator yet"});
+  out.push_back({"simulate, reproduce, validate, report", true, "any machine; no GPU needed"});
+  return out;
+}
+
+std::string or_none(const Found& found) {
+  if (found.path.empty()) return "not found";
+  return found.version.empty() ? found.path : fmt::format("{} ({})", found.version, found.path);
+}
+
+Table facts_table(const Machine& machine) {
+  Table table({{""}, {""}});
+  table.row({"processor", machine.processor.empty() ? "unknown" : machine.processor});
+  table.row({"cores", machine.cores == machine.hardware_threads
+                          ? fmt::format("{}", machine.cores)
+                          : fmt::format("{} of {}", machine.cores, machine.hardware_threads)});
+  table.row({"instructions", machine.instructions.back()});
+  table.row({"memory", fmt::format("{}, {} free", pretty(machine.memory), pretty(machine.memory_available))});
+  table.row({"disk", fmt::format("{} free in {}", pretty(machine.disk_free), machine.folder.string())});
+  table.row({"CUDA toolkit", or_none(machine.cuda_toolkit)});
+  table.row({"GPU module", machine.built_with_gpu_module ? "built" : "not built"});
+  if (machine.gpus.ok()) {
+    for (const GpuDevice& gpu : machine.gpus->devices) {
+      table.row({fmt::format("GPU {}", gpu.index),
+                 fmt::format("{}, {}, {} multiprocessors, compute {}.{}", gpu.name, pretty(gpu.memory),
+                             gpu.multiprocessors, gpu.capability_major, gpu.capability_minor)});
+    }
+    table.row({"CUDA driver", machine.gpus->driver});
+  } else {
+    table.row({"GPU", "none that can be used"});
+  }
+  table.row({"NCCL", has_nccl(machine) ? machine.gpus->nccl : "not found"});
+  table.row({"MPI", or_none(machine.mpi)});
+  return table;
+}
+
+Json found_json(const Found& found) {
+  if (found.path.empty()) return nullptr;
+  return Json{{"path", found.path}, {"version", found.version}};
+}
+
+Json gpus_json(const Machine& machine) {
+  if (!machine.gpus.ok()) return Json{{"devices", Json::array()}, {"reason", machine.gpus.error().text()}};
+  Json devices = Json::array();
+  for (const GpuDevice& gpu : machine.gpus->devices) {
+    devices.push_back({{"index", gpu.index},
+                       {"name", gpu.name},
+                       {"memory_bytes", gpu.memory.count()},
+                       {"multiprocessors", gpu.multiprocessors},
+                       {"capability", fmt::format("{}.{}", gpu.capability_major, gpu.capability_minor)}});
+  }
+  return Json{{"devices", devices},
+              {"driver", machine.gpus->driver},
+              {"runtime", machine.gpus->runtime},
+              {"cublas", machine.gpus->cublas},
+              {"nccl", machine.gpus->nccl}};
+}
+
+Json machine_json(const Machine& machine) {
+  Json can = Json::array();
+  for (const Ability& each : abilities(machine)) {
+    can.push_back({{"name", each.name}, {"works", each.works}, {"why", each.why}});
+  }
+  return {{"schema", "moecast.doctor/1"},
+          {"version", version()},
+          {"revision", revision()},
+          {"processor", machine.processor},
+          {"cores", machine.cores},
+          {"hardware_threads", machine.hardware_threads},
+          {"instructions", machine.instructions},
+          {"memory_bytes", machine.memory.count()},
+          {"memory_available_bytes", machine.memory_available.count()},
+          {"disk_free_bytes", machine.disk_free.count()},
+          {"cuda_toolkit", found_json(machine.cuda_toolkit)},
+          {"gpu", gpus_json(machine)},
+          {"mpi", found_json(machine.mpi)},
+          {"abilities", can}};
+}
+
+Status run(const CommandContext& context) {
+  RETURN_IF_ERROR(context.check_output());
+  const Machine machine = look_at_machine();
+  Table table({{""}, {""}, {""}});
+  for (const Ability& each : abilities(machine)) {
+    table.row({Cell(each.works ? "yes" : "no", each.works ? Tone::Good : Tone::Warning), each.name,
+               Cell(each.why, Tone::Faint)});
+  }
+  context.print(fmt::format("moecast {} ({})\n\n{}\n{}\n{}\n{}", version(), revision(),
+                            context.style.paint("This machine", Tone::Strong),
+                            facts_table(machine).text(context.style, "  "),
+                            context.style.paint("What it can run", Tone::Strong), table.text(context.style, "  ")));
+  return context.finish(machine_json(machine));
+}
+
+}  // namespace
+
+Command doctor_command() {
+  return {{.name = "doctor",
+           .summary = "what this machine can run, what it cannot, and why",
+           .options = with_result_file({}),
+           .examples = {"moecast doctor", "moecast doctor --json"}},
+          run};
+}
+
+}  // namespace moecast

@@ -1,0 +1,99 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "hwprofiles/profile_json.h"
+#include "models/metrics.h"
+#include "models/state_inventory.h"
+#include "models/timeline_json.h"
+#include "sim/scenario.h"
+#include "tools/command.h"
+#include "tools/output.h"
+#include "tools/result_json.h"
+#include "tools/revision.h"
+#include "tools/table.h"
+
+namespace moecast {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Result<Scenario> load_scenario(const CommandContext& context) {
+  const Result<JsonDocument> document = JsonDocument::read(context.arguments.positionals().front());
+  if (!document.ok()) return document.error();
+  std::optional<HardwareProfile> profile;
+  if (const std::optional<std::string> name = context.arguments.text("profile")) {
+    Result<HardwareProfile> found = find_profile(*name, ".");
+    if (!found.ok()) return found.error();
+    profile = std::move(found).value();
+  }
+  return read_scenario(*document, std::move(profile));
+}
+
+Json summary_json(const Scenario& scenario, const Timeline& timeline) {
+  return {{"schema", "moecast.simulate/1"},
+          {"name", scenario.name},
+          {"revision", revision()},
+          {"seed", scenario.seed},
+          {"hardware", scenario.hardware.name},
+          {"ranks", timeline.rank_count},
+          {"step_metrics", to_json(step_metrics(timeline))},
+          {"operators", to_json(operator_metrics(timeline))}};
+}
+
+std::string summary(const Scenario& scenario, const Timeline& timeline, const Style& style) {
+  const StepMetrics metrics = step_metrics(timeline);
+  Table table({{""}, {""}});
+  table.row({"hardware", fmt::format("{}, {} ranks", scenario.hardware.name, timeline.rank_count)});
+  table.row({"step", pretty(metrics.step_time)});
+  table.row({"communication", fmt::format("{} a step, {} exposed, overlap {:.0f} %", pretty(metrics.communication),
+                                          pretty(metrics.exposed), 100 * metrics.overlap)});
+  table.row({"all-to-all", fmt::format("{:.0f} % of the MoE time", 100 * metrics.communication_share)});
+  return fmt::format("{}\n{}", style.paint(scenario.name, Tone::Strong), table.text(style, "  "));
+}
+
+Status write_results(const CommandContext& context, const Scenario& scenario, const Timeline& timeline,
+                     const Json& summary) {
+  const std::optional<std::string> path = context.arguments.text("output");
+  if (!path) return {};
+  Result<OutputFolder> output = OutputFolder::create(*path, context.arguments.flag("force"));
+  if (!output.ok()) return output.error();
+  const RunInfo info{"simulate", scenario.name, scenario.workload,     scenario.seed,
+                     revision(), false,         scenario.hardware.name};
+  RETURN_IF_ERROR(output->write("timeline.json", to_chrome_trace(timeline, info)));
+  RETURN_IF_ERROR(output->write("summary.json", to_json_text(summary)));
+  RETURN_IF_ERROR(output->write("scenario.json", to_json_text(to_json(scenario))));
+  return output->commit();
+}
+
+Status run(const CommandContext& context) {
+  const Result<Scenario> scenario = load_scenario(context);
+  if (!scenario.ok()) return scenario.error();
+  const Result<Timeline> timeline = simulate(*scenario);
+  if (!timeline.ok()) return timeline.error();
+  const Json result = summary_json(*scenario, *timeline);
+  RETURN_IF_ERROR(write_results(context, *scenario, *timeline, result));
+  context.print(summary(*scenario, *timeline, context.style));
+  return context.print_json(result);
+}
+
+}  // namespace
+
+Command simulate_command() {
+  return {{.name = "simulate",
+           .summary = "predict a training step of a scenario from a hardware profile",
+           .details = "Writes summary.json, timeline.json (opens in Perfetto) and scenario.json (resolved) into DIR.\n"
+                      "The same scenario gives the same bytes on every machine.",
+           .positionals = {{.name = "SCENARIO", .help = "a scenario (JSON)"}},
+           .options = {output_folder_option(false),
+                       force_option(),
+                       {.name = "profile",
+                        .kind = ValueKind::Text,
+                        .value = "PROFILE",
+                        .help = "a built-in hardware profile or a file, instead of the scenario's"}},
+           .examples = {"moecast simulate experiments/quickstart/simulate/top2.json -o out/simulate/top2",
+                        "moecast simulate top2.json --profile out/profile.json -o out/simulate/top2"}},
+          run};
+}
+
+}  // namespace moecast

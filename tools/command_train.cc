@@ -1,0 +1,145 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "models/metrics.h"
+#include "models/timeline_json.h"
+#include "runtime/trainer/train.h"
+#include "tools/command.h"
+#include "tools/output.h"
+#include "tools/progress.h"
+#include "tools/result_json.h"
+#include "tools/revision.h"
+#include "tools/table.h"
+#include "tools/train_config_json.h"
+
+namespace moecast {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Result<TrainConfig> load_config(const CommandContext& context) {
+  Result<JsonDocument> document = JsonDocument::read(context.arguments.positionals().front());
+  if (!document.ok()) return document.error();
+  if (const std::optional<std::string> seed = context.arguments.text("seed")) {
+    RETURN_IF_ERROR(document->set("/training/seed", *seed));
+  }
+  if (const std::optional<std::string> steps = context.arguments.text("steps")) {
+    RETURN_IF_ERROR(document->set("/training/steps", *steps));
+  }
+  return read_train_config(*document);
+}
+
+template <typename Value>
+Json column(const std::vector<StepRecord>& steps, Value StepRecord::*field) {
+  Json out = Json::array();
+  for (const StepRecord& step : steps) out.push_back(step.*field);
+  return out;
+}
+
+Json step_times(const std::vector<StepRecord>& steps) {
+  Json out = Json::array();
+  for (const StepRecord& step : steps) out.push_back(step.time.count());
+  return out;
+}
+
+Json expert_load_json(const std::vector<ExpertLoad>& loads) {
+  Json out = Json::array();
+  for (const ExpertLoad& load : loads) {
+    out.push_back({{"layer", load.layer.value()}, {"share", load.share}, {"dropped", load.dropped}});
+  }
+  return out;
+}
+
+Json metrics_json(const TrainConfig& config, const TrainResult& result, const Json& resolved) {
+  return {{"schema", "moecast.train/1"},
+          {"name", config.name},
+          {"revision", revision()},
+          {"seed", config.seed},
+          {"backend", result.backend},
+          {"device", result.device},
+          {"paced", result.paced},
+          {"step_metrics", to_json(step_metrics(result.timeline))},
+          {"tokens_per_second", result.tokens_per_second},
+          {"unigram_entropy", result.unigram_entropy},
+          {"validation_loss", result.validation_loss},
+          {"loss", result.loss},
+          {"balance_loss", column(result.steps, &StepRecord::balance_loss)},
+          {"gradient_norm", column(result.steps, &StepRecord::gradient_norm)},
+          {"learning_rate", column(result.steps, &StepRecord::learning_rate)},
+          {"step_time_ns", step_times(result.steps)},
+          {"expert_load", expert_load_json(result.expert_load)},
+          {"operators", to_json(operator_metrics(result.timeline))},
+          {"config", resolved}};
+}
+
+std::string summary(const TrainConfig& config, const TrainResult& result, const Style& style) {
+  const StepMetrics metrics = step_metrics(result.timeline);
+  Table table({{""}, {""}});
+  table.row({"loss", fmt::format("{:.3f} -> {:.3f} (unigram entropy {:.3f})", result.loss.front(), result.loss.back(),
+                                 result.unigram_entropy)});
+  table.row({"step", fmt::format("{} median, {:.0f} tokens/s", pretty(metrics.step_time), result.tokens_per_second)});
+  table.row({"communication", fmt::format("{} a step, {} exposed, overlap {:.0f} %", pretty(metrics.communication),
+                                          pretty(metrics.exposed), 100 * metrics.overlap)});
+  table.row({"ran on", fmt::format("{}{}", result.device, result.paced ? ", paced link" : "")});
+  return fmt::format("{}\n{}", style.paint(config.name, Tone::Strong), table.text(style, "  "));
+}
+
+Result<TrainResult> train_with_progress(const TrainConfig& config, const CommandContext& context) {
+  const SteadyClock clock;
+  ProgressLine progress(config.name, context.show_progress, clock, stderr);
+  const auto on_step = [&](const TrainProgress& step) {
+    progress.update(step.step, step.steps, fmt::format("loss {:.3f}  {} a step", step.loss, pretty(step.step_time)));
+  };
+  return train(config, context.log, on_step, context.stop);
+}
+
+Status run(const CommandContext& context) {
+  Result<TrainConfig> config = load_config(context);
+  if (!config.ok()) return config.error();
+  const std::string path = *context.arguments.text("output");
+  Result<OutputFolder> output = OutputFolder::create(path, context.arguments.flag("force"));
+  if (!output.ok()) return output.error();
+  const Result<TrainResult> result = train_with_progress(*config, context);
+  if (!result.ok()) return result.error();
+
+  config->workload.schedule = result->schedule;
+  const Json resolved = to_json(*config, path);
+  const Json metrics = metrics_json(*config, *result, resolved);
+  const RunInfo info{"train", config->name, config->workload, config->seed, revision(), result->paced, result->device};
+  RETURN_IF_ERROR(output->write("timeline.json", to_chrome_trace(result->timeline, info)));
+  RETURN_IF_ERROR(output->write("metrics.json", to_json_text(metrics)));
+  RETURN_IF_ERROR(output->write("config.json", to_json_text(resolved)));
+  RETURN_IF_ERROR(output->commit());
+  context.print(summary(*config, *result, context.style));
+  return context.print_json(metrics);
+}
+
+}  // namespace
+
+Command train_command() {
+  return {
+      {.name = "train",
+       .summary = "train a Mixture-of-Experts model for real, and record every operator",
+       .details = "Writes timeline.json (opens in Perfetto), metrics.json and config.json (resolved) into DIR; DIR\n"
+                  "appears only when the run has succeeded.",
+       .positionals = {{.name = "CONFIG", .help = "a training configuration (JSON)"}},
+       .options = {output_folder_option(true),
+                   force_option(),
+                   {.name = "steps",
+                    .kind = ValueKind::Integer,
+                    .value = "N",
+                    .help = "steps, instead of the configuration's",
+                    .low = 1,
+                    .high = 100'000'000},
+                   {.name = "seed",
+                    .kind = ValueKind::Integer,
+                    .value = "N",
+                    .help = "seed, instead of the configuration's",
+                    .low = 0,
+                    .high = 9'007'199'254'740'992}},
+       .examples = {"moecast train experiments/quickstart/train/top2.json -o out/train/top2"}},
+      run};
+}
+
+}  // namespace moecast

@@ -1,0 +1,211 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "hwprofiles/profile_json.h"
+#include "models/timeline_json.h"
+#include "sim/scenario.h"
+#include "tools/command.h"
+#include "tools/result_json.h"
+#include "tools/revision.h"
+#include "tools/run_result.h"
+#include "tools/table.h"
+#include "tools/validation.h"
+
+namespace moecast {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+struct Prediction {
+  Timeline timeline;
+  Workload workload;
+};
+
+Result<std::optional<HardwareProfile>> chosen_profile(const CommandContext& context) {
+  const std::optional<std::string> name = context.arguments.text("profile");
+  if (!name) return std::optional<HardwareProfile>();
+  Result<HardwareProfile> profile = find_profile(*name, ".");
+  if (!profile.ok()) return profile.error();
+  return std::optional(std::move(profile).value());
+}
+
+/// A run, or a scenario that is simulated now.
+Result<Prediction> load_prediction(const fs::path& path, const std::optional<HardwareProfile>& profile) {
+  if (is_run(path)) {
+    Result<RunResult> run = load_run(path);
+    if (!run.ok()) return run.error();
+    return Prediction{std::move(run->recorded.timeline), std::move(run->recorded.info.workload)};
+  }
+  const Result<JsonDocument> document = JsonDocument::read(path);
+  if (!document.ok()) return document.error();
+  Result<Scenario> scenario = read_scenario(*document, profile);
+  if (!scenario.ok()) return scenario.error();
+  Result<Timeline> timeline = simulate(*scenario);
+  if (!timeline.ok()) return timeline.error();
+  return Prediction{std::move(timeline).value(), std::move(scenario->workload)};
+}
+
+Result<ValidatedPair> load_pair(const fs::path& measured_path, const fs::path& predicted_path,
+                                const std::optional<HardwareProfile>& profile) {
+  const Result<RunResult> measured = load_run(measured_path);
+  if (!measured.ok()) return measured.error();
+  const Result<Prediction> predicted = load_prediction(predicted_path, profile);
+  if (!predicted.ok()) return predicted.error();
+  if (const Status same = check_same_workload(measured->recorded.info.workload, predicted->workload); !same.ok()) {
+    return Error{ErrorKind::BadInput, fmt::format("{}, {}", measured_path.string(), predicted_path.string()),
+                 same.error().message};
+  }
+  return ValidatedPair{measured->name(), compare(measured->recorded.timeline, predicted->timeline)};
+}
+
+std::string percent(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
+std::string signed_percent(double fraction) { return fmt::format("{:+.1f} %", 100 * fraction); }
+
+/// Measured and predicted in one cell.
+std::string both(const std::string& measured, const std::string& predicted) {
+  return fmt::format("{} / {}", measured, predicted);
+}
+
+std::string steps_table(const std::vector<ValidatedPair>& pairs, double tolerance, const Style& style) {
+  Table table({{"variant"},
+               {"measured", Align::Right},
+               {"predicted", Align::Right},
+               {"error", Align::Right},
+               {"communication share", Align::Right},
+               {"overlap", Align::Right},
+               {"exposed", Align::Right}});
+  for (const ValidatedPair& pair : pairs) {
+    const Comparison& c = pair.comparison;
+    const Tone tone = std::abs(c.step_time_error) <= tolerance ? Tone::Good : Tone::Bad;
+    table.row({Cell(pair.name, Tone::Strong), pretty(c.measured.step_time), pretty(c.predicted.step_time),
+               Cell(signed_percent(c.step_time_error), tone),
+               both(percent(c.measured.communication_share), percent(c.predicted.communication_share)),
+               both(percent(c.measured.overlap), percent(c.predicted.overlap)),
+               both(pretty(c.measured.exposed), pretty(c.predicted.exposed))});
+  }
+  return table.text(style);
+}
+
+std::string operators_table(const ValidatedPair& pair, const Style& style) {
+  Table table(
+      {{"operator"}, {"phase"}, {"measured", Align::Right}, {"predicted", Align::Right}, {"error", Align::Right}});
+  for (const OperatorComparison& each : pair.comparison.operators) {
+    const bool known = each.measured.count() > 0;
+    table.row({std::string(to_text(each.kind)), std::string(to_text(each.phase)), pretty(each.measured),
+               pretty(each.predicted),
+               known ? signed_percent(seconds(each.predicted) / seconds(each.measured) - 1) : "-"});
+  }
+  return table.text(style, "  ");
+}
+
+std::string order_text(const Verdict& verdict) {
+  if (verdict.measured_order.size() < 2) return "";
+  if (verdict.order_right())
+    return fmt::format("Order, fast to slow: {} (right)\n", fmt::join(verdict.measured_order, ", "));
+  return fmt::format("Order, fast to slow: measured {}; predicted {}\n", fmt::join(verdict.measured_order, ", "),
+                     fmt::join(verdict.predicted_order, ", "));
+}
+
+Json validation_json(const std::vector<ValidatedPair>& pairs, const Verdict& verdict,
+                     const std::vector<std::string>& paths) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    Json entry = {{"name", pairs[i].name}, {"measured", paths[2 * i]}, {"predicted", paths[2 * i + 1]}};
+    entry.update(Json{{"comparison", to_json(pairs[i].comparison)}});
+    list.push_back(std::move(entry));
+  }
+  return {{"schema", "moecast.validate/1"},
+          {"revision", revision()},
+          {"pass", verdict.pass()},
+          {"tolerance", verdict.tolerance},
+          {"median_error", verdict.median_error},
+          {"order_right", verdict.order_right()},
+          {"measured_order", verdict.measured_order},
+          {"predicted_order", verdict.predicted_order},
+          {"pairs", list}};
+}
+
+/// Paths as validation.json has them: relative to its folder, so that the whole can move.
+std::vector<std::string> stored_paths(const CommandContext& context) {
+  const std::optional<std::string> output = context.arguments.text("output");
+  std::vector<std::string> out;
+  for (const std::string& path : context.arguments.positionals()) {
+    out.push_back(output ? fs::proximate(path, fs::absolute(*output).parent_path()).generic_string() : path);
+  }
+  return out;
+}
+
+Status failure(const Verdict& verdict) {
+  std::string message;
+  if (verdict.median_error > verdict.tolerance) {
+    message = fmt::format("the median error of the step time is {}, above the tolerance of {}",
+                          percent(verdict.median_error), percent(verdict.tolerance));
+  }
+  if (!verdict.order_right()) {
+    message += fmt::format("{}the predicted order is wrong", message.empty() ? "" : "; ");
+  }
+  return Error{ErrorKind::CheckFailed, "validate", message};
+}
+
+Status run(const CommandContext& context) {
+  const std::vector<std::string>& paths = context.arguments.positionals();
+  if (paths.size() % 2 != 0) {
+    return Error{ErrorKind::BadInput, "validate",
+                 fmt::format("expected pairs MEASURED PREDICTED, found {} arguments", paths.size())};
+  }
+  RETURN_IF_ERROR(context.check_output());
+  const Result<std::optional<HardwareProfile>> profile = chosen_profile(context);
+  if (!profile.ok()) return profile.error();
+  std::vector<ValidatedPair> pairs;
+  for (std::size_t i = 0; i < paths.size(); i += 2) {
+    Result<ValidatedPair> pair = load_pair(paths[i], paths[i + 1], *profile);
+    if (!pair.ok()) return pair.error();
+    pairs.push_back(std::move(pair).value());
+  }
+  const Verdict verdict = judge(pairs, *context.arguments.fraction("tolerance"));
+  context.print(steps_table(pairs, verdict.tolerance, context.style));
+  if (context.arguments.flag("operators")) {
+    for (const ValidatedPair& pair : pairs) {
+      context.print(
+          fmt::format("\n{}\n{}", context.style.paint(pair.name, Tone::Strong), operators_table(pair, context.style)));
+    }
+  }
+  context.print(fmt::format("\nMedian error of the step time: {} (tolerance {})\n{}", percent(verdict.median_error),
+                            percent(verdict.tolerance), order_text(verdict)));
+  RETURN_IF_ERROR(context.finish(validation_json(pairs, verdict, stored_paths(context))));
+  return verdict.pass() ? Status() : failure(verdict);
+}
+
+}  // namespace
+
+Command validate_command() {
+  return {
+      {.name = "validate",
+       .summary = "lay measured runs beside predicted ones: time, communication, overlap, order",
+       .details = "Exit code 1 if the median error of the step time is above the tolerance, or if the predicted step\n"
+                  "times put the variants into another order than the measured ones.",
+       .positionals = {{.name = "MEASURED PREDICTED",
+                        .help = "pairs of result folders or timeline.json files; PREDICTED may be a scenario",
+                        .at_least = 2,
+                        .at_most = 2000}},
+       .options = with_result_file({{.name = "tolerance",
+                                     .kind = ValueKind::Fraction,
+                                     .value = "FRACTION",
+                                     .help = "allowed median error of the step time",
+                                     .fallback = "10 %"},
+                                    {.name = "operators", .help = "a table for each kind of operator too"},
+                                    {.name = "profile",
+                                     .kind = ValueKind::Text,
+                                     .value = "PROFILE",
+                                     .help = "hardware for scenarios, instead of their own"}}),
+       .examples = {"moecast validate out/train/top2 out/simulate/top2",
+                    "moecast validate out/train/top2 top2.json --profile out/profile.json --tolerance \"5 %\""}},
+      run};
+}
+
+}  // namespace moecast

@@ -1,0 +1,207 @@
+#include "tools/description.h"
+
+#include <map>
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "models/state_inventory.h"
+#include "tools/table.h"
+
+namespace moecast {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Fact = Description::Fact;
+using OperatorRow = Description::OperatorRow;
+
+/// "1.31 G", "512".
+std::string count_text(double value) {
+  for (const auto& [unit, size] :
+       {std::pair("T", 1e12), std::pair("G", 1e9), std::pair("M", 1e6), std::pair("k", 1e4)}) {
+    if (value < size) continue;
+    const double scaled = value / (unit[0] == 'k' ? 1e3 : size);
+    return fmt::format("{:.{}f} {}", scaled, scaled >= 100 ? 0 : scaled >= 10 ? 1 : 2, unit);
+  }
+  return fmt::format("{}", value);
+}
+
+Fact count(std::string name, std::string key, std::int64_t value) {
+  return {std::move(name), std::move(key), count_text(static_cast<double>(value)), static_cast<double>(value)};
+}
+
+Fact words(std::string name, std::string key, std::string text) {
+  return {std::move(name), std::move(key), std::move(text), 0, false};
+}
+
+Fact memory(std::string name, std::string key, Bytes value) {
+  return {std::move(name), std::move(key), pretty(value), value.value()};
+}
+
+std::string experts_text(const MoeFfn& moe) {
+  std::string out = fmt::format("top-{} of {}, width {}", moe.gate.top_k, moe.expert_count, moe.expert_width);
+  if (moe.shared_expert_width > 0) out += fmt::format(", shared expert of width {}", moe.shared_expert_width);
+  out += moe.capacity_factor ? fmt::format(", capacity factor {}", *moe.capacity_factor) : std::string(", dropless");
+  switch (moe.shortcut) {
+    case Shortcut::None:
+      break;
+    case Shortcut::Pos1:
+      return out + ", ScMoE Pos-1";
+    case Shortcut::Pos2:
+      return out + ", ScMoE Pos-2";
+    case Shortcut::Pos3:
+      return out + ", ScMoE Pos-3";
+  }
+  return out;
+}
+
+void add_model_facts(const MoeModel& model, std::vector<Fact>& facts) {
+  const ParameterCount parameters = count_parameters(model);
+  std::int64_t moe_count = 0;
+  const MoeFfn* moe = nullptr;
+  for (const Block& block : model.blocks) {
+    if (!block.moe) continue;
+    ++moe_count;
+    if (moe == nullptr) moe = &*block.moe;
+  }
+  facts.push_back(words("model", "model", model.name));
+  facts.push_back(count("blocks", "block_count", model.layer_count()));
+  facts.push_back(count("with experts", "moe_block_count", moe_count));
+  facts.push_back(count("width", "d_model", model.d_model));
+  if (moe != nullptr) facts.push_back(words("experts", "experts", experts_text(*moe)));
+  facts.push_back(count("parameters", "parameter_count", parameters.total));
+  facts.push_back(count("active a token", "active_parameter_count", parameters.active));
+  facts.push_back(count("in experts", "expert_parameter_count", parameters.expert));
+}
+
+std::string schedule_text(const Schedule& schedule) {
+  std::string out = schedule.kind == ScheduleKind::Sequential  ? "sequential"
+                    : schedule.kind == ScheduleKind::Pipelined ? "pipelined"
+                                                               : "shortcut";
+  if (schedule.chunk_count > 1) out += fmt::format(", {} chunks", schedule.chunk_count);
+  if (schedule.kind != ScheduleKind::Shortcut) return out;
+  const auto slot = [](std::optional<std::int64_t> value) {
+    return value ? fmt::format("slot {}", *value) : "the best slot";
+  };
+  return out +
+         fmt::format(", experts in {} forward, {} backward", slot(schedule.forward_slot), slot(schedule.backward_slot));
+}
+
+void add_workload_facts(const Workload& workload, std::vector<Fact>& facts) {
+  const ParallelLayout& layout = workload.layout;
+  const Batch& batch = workload.batch;
+  facts.push_back(count("ranks", "rank_count", layout.world_size()));
+  facts.push_back(words("parallel", "parallel",
+                        fmt::format("data {}, expert {}, tensor {}, pipeline {}, ZeRO {}", layout.data, layout.expert,
+                                    layout.tensor, layout.pipeline, layout.zero_stage)));
+  facts.push_back(
+      words("batch of a rank", "batch",
+            fmt::format("{} x {} sequences of {} tokens", batch.micro_batch_count, batch.micro_batch, batch.sequence)));
+  facts.push_back(words("schedule", "schedule", schedule_text(workload.schedule)));
+  Precision precision;
+  precision.weight = workload.bytes_per_element;
+  precision.master = workload.bytes_per_element < 4 ? 4 : 0;
+  const RankMemory bytes = rank_memory(workload.model, layout, Rank(0), precision);
+  facts.push_back(memory("weights of a rank", "weight_bytes", bytes.weight + bytes.master));
+  facts.push_back(memory("moments of a rank", "moment_bytes", bytes.moments));
+  facts.push_back(memory("gradients of a rank", "gradient_bytes", bytes.gradient));
+}
+
+std::vector<OperatorRow> operator_rows(const StepPlan& plan) {
+  std::map<std::pair<OpKind, Phase>, OperatorRow> rows;
+  for (const Operator& op : plan.operators) {
+    OperatorRow& row = rows[{op.kind, op.phase}];
+    row.kind = op.kind;
+    row.phase = op.phase;
+    ++row.count;
+    for (const Work& work : op.work) {
+      row.work += flops(work);
+      row.memory += bytes(work, plan.bytes_per_element);
+    }
+    if (op.communication) row.communication += op.communication->buffer;
+  }
+  std::vector<OperatorRow> out;
+  for (const auto& [key, row] : rows) out.push_back(row);
+  return out;
+}
+
+std::string or_dash(double value, std::string text) { return value > 0 ? std::move(text) : std::string("-"); }
+
+}  // namespace
+
+Description describe_model(const MoeModel& model) {
+  Description out{"model", model.name};
+  add_model_facts(model, out.facts);
+  return out;
+}
+
+Result<Description> describe_workload(std::string_view kind, std::string_view name, const Workload& workload) {
+  // Which slot is best needs operator times; the amount of work does not depend on it.
+  Workload any_slot = workload;
+  if (workload.schedule.kind == ScheduleKind::Shortcut) {
+    any_slot.schedule.forward_slot = workload.schedule.forward_slot.value_or(1);
+    any_slot.schedule.backward_slot = workload.schedule.backward_slot.value_or(1);
+  }
+  const Result<StepPlan> plan = build_step_plan(request_of(any_slot));
+  if (!plan.ok()) return plan.error();
+  Description out{std::string(kind), std::string(name)};
+  add_model_facts(workload.model, out.facts);
+  add_workload_facts(workload, out.facts);
+  out.operators = operator_rows(*plan);
+  return out;
+}
+
+Description describe_profile(const HardwareProfile& profile) {
+  Description out{"hardware profile", profile.name};
+  out.note = describe(profile);
+  return out;
+}
+
+void append(Description& description, const Description& more) {
+  description.facts.insert(description.facts.end(), more.facts.begin(), more.facts.end());
+  if (!more.note.empty()) description.note += (description.note.empty() ? "" : "\n") + more.note;
+}
+
+std::string to_text(const Description& description, const Style& style) {
+  std::string out = fmt::format("{} {}\n", description.kind, style.paint(description.name, Tone::Strong));
+  Table facts({{""}, {""}});
+  for (const Fact& fact : description.facts) facts.row({fact.name, fact.text});
+  out += facts.text(style, "  ");
+  if (!description.operators.empty()) {
+    Table table({{"operator, one step of a rank"},
+                 {"phase"},
+                 {"count", Align::Right},
+                 {"work", Align::Right},
+                 {"memory traffic", Align::Right},
+                 {"communication", Align::Right}});
+    for (const OperatorRow& row : description.operators) {
+      table.row({std::string(to_text(row.kind)), std::string(to_text(row.phase)), fmt::format("{}", row.count),
+                 or_dash(row.work.value(), pretty(row.work)), or_dash(row.memory.value(), pretty(row.memory)),
+                 or_dash(row.communication.value(), pretty(row.communication))});
+    }
+    out += "\n" + table.text(style, "  ");
+  }
+  if (!description.note.empty()) out += (description.facts.empty() ? "" : "\n") + description.note;
+  if (out.back() != '\n') out += '\n';
+  return out;
+}
+
+Json to_json(const Description& description) {
+  Json out = {{"schema", "moecast.describe/1"}, {"kind", description.kind}, {"name", description.name}};
+  for (const Fact& fact : description.facts) {
+    out[fact.key] = fact.is_number ? Json(fact.value) : Json(fact.text);
+  }
+  for (const OperatorRow& row : description.operators) {
+    out["operators"].push_back({{"kind", to_text(row.kind)},
+                                {"phase", to_text(row.phase)},
+                                {"count", row.count},
+                                {"flops", row.work.value()},
+                                {"memory_bytes", row.memory.count()},
+                                {"communication_bytes", row.communication.count()}});
+  }
+  if (!description.note.empty()) out["note"] = description.note;
+  return out;
+}
+
+}  // namespace moecast

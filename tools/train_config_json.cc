@@ -1,0 +1,46 @@
+#include "tools/train_config_json.h"
+
+#include <nlohmann/json.hpp>
+
+namespace moecast {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+Json runtime_json(const RuntimeConfig& runtime) {
+  Json out = {{"backend", runtime.backend == BackendKind::Cuda ? "cuda" : "cpu"},
+              {"timeout", to_text(runtime.timeout)}};
+  if (runtime.link) {
+    out["link"] = {{"latency", to_text(runtime.link->latency)}, {"bandwidth", to_text(runtime.link->bandwidth)}};
+  }
+  if (runtime.fault) {
+    out["fault"] = {
+        {"rank", runtime.fault->rank}, {"step", runtime.fault->step}, {"operator", runtime.fault->operator_name}};
+  }
+  return out;
+}
+
+}  // namespace
+
+Json to_json(const TrainConfig& config, const std::filesystem::path& folder) {
+  const OptimizerConfig& optimizer = config.optimizer;
+  const std::filesystem::path text = std::filesystem::proximate(config.text, std::filesystem::absolute(folder));
+  return {{"name", config.name},
+          {"workload", to_json(config.workload)},
+          {"training",
+           {{"text", text.generic_string()},
+            {"steps", config.steps},
+            {"seed", config.seed},
+            {"learning_rate", optimizer.learning_rate},
+            {"warmup_steps", optimizer.warmup_steps},
+            {"min_learning_rate", optimizer.min_learning_rate},
+            {"weight_decay", optimizer.weight_decay},
+            {"gradient_clip", optimizer.gradient_clip},
+            {"beta1", optimizer.beta1},
+            {"beta2", optimizer.beta2},
+            {"epsilon", optimizer.epsilon}}},
+          {"runtime", runtime_json(config.runtime)}};
+}
+
+}  // namespace moecast
