@@ -8,6 +8,7 @@
 #include "runtime/calibration/kernel_bench.h"
 #include "runtime/calibration/lane_bench.h"
 #include "runtime/calibration/rank_threads.h"
+#include "runtime/calibration/step_bench.h"
 #include "runtime/comm/inproc.h"
 #include "runtime/cpu/cpu_backend.h"
 
@@ -44,19 +45,22 @@ Status check(const CalibrationOptions& options) {
 class Calibration {
  public:
   Calibration(const CalibrationOptions& options, WorkGrid grid, const CalibrationProgress& progress)
-      : options_(options), progress_(progress) {
+      : options_(options), progress_(progress), reference_(reference_workload(options.ranks, options.dtype)) {
     findings_.grid = std::move(grid);
+    findings_.reference = build_step_plan(request_of(reference_)).value();
     if (options.ranks > 1) findings_.links = link_plans();
     findings_.ranks.resize(static_cast<std::size_t>(options.ranks));
     const int size = static_cast<int>(options.ranks);
     control_ = make_inproc_group(size, {}, "calibration control");
     data_ = make_inproc_group(size, {options.pacing, std::chrono::seconds(60)}, "calibration");
+    groups_ = make_inproc_groups(reference_.layout, {options.pacing, std::chrono::seconds(60)});
   }
 
   [[nodiscard]] Status run() {
     const auto release = [this](const Error& error) {
       control_[0]->abort(error);
       data_[0]->abort(error);
+      groups_[0].abort(error);
     };
     return run_ranks(
         static_cast<int>(options_.ranks), [this](int rank) { return run_rank(rank); }, release);
@@ -72,8 +76,10 @@ class Calibration {
 
   const CalibrationOptions& options_;
   const CalibrationProgress& progress_;
+  Workload reference_;
   Findings findings_;  // grid and links are the same for all; each rank writes its own part, rank 0 the names
   std::vector<std::unique_ptr<Communicator>> control_, data_;
+  std::vector<Groups> groups_;  // of the reference step
   SteadyClock clock_;
 };
 
@@ -99,6 +105,11 @@ Status Calibration::run_rank(int rank) {
   const LaneRank lanes{*backend.value(), *data_[index], clock_, options_.dtype};
   RETURN_IF_ERROR(bench_lanes(lanes, findings));
   if (!findings_.links.empty()) RETURN_IF_ERROR(bench_links(lanes, control, findings));
+  const auto steps =
+      std::clamp(static_cast<std::int64_t>(0.8 * seconds(options_.budget)), std::int64_t{2}, std::int64_t{24});
+  auto step = bench_step(reference_, findings_.reference, Rank(rank), *backend.value(), groups_[index], steps);
+  if (!step.ok()) return step.error();
+  findings.step = std::move(step).value();
   std::vector<Work> works = findings_.grid.fitted;
   works.insert(works.end(), findings_.grid.held_out.begin(), findings_.grid.held_out.end());
   bool stopped = false;
@@ -162,6 +173,8 @@ Result<CalibrationResult> calibrate_with_samples(const CalibrationOptions& optio
   Calibration calibration(options, std::move(grid).value(), progress);
   RETURN_IF_ERROR(calibration.run());
   CalibrationResult result = summarize(calibration.findings(), options);
+  log.info("inside a training step: products x {:.2f}, memory-bound kernels x {:.2f}, collectives x {:.2f}",
+           result.in_step.products, result.in_step.memory, result.in_step.communication);
   log.info("calibrated: median error {:.1f} % fitted, {:.1f} % on {} held-out shapes",
            100 * result.profile.fit->fit_median_error, 100 * result.profile.fit->held_out_median_error,
            result.profile.fit->held_out_count);

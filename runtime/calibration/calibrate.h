@@ -13,6 +13,7 @@
 #include "hwprofiles/fit.h"
 #include "hwprofiles/profile.h"
 #include "runtime/backend.h"
+#include "runtime/calibration/step_bench.h"
 #include "runtime/communicator.h"
 
 namespace moecast {
@@ -34,14 +35,16 @@ struct CalibrationOptions {
 using CalibrationProgress = std::function<bool(double done, std::string_view what)>;
 
 struct CalibrationResult {
-  HardwareProfile profile;  // with its fit error and held-out error
+  HardwareProfile profile;  // with its fit error and held-out error; times as in a training step
+  InStep in_step;           // what the profile's times are of the samples'
   std::vector<KernelSample> kernels;
   std::vector<LinkSample> links;
 };
 
 /// Measures this machine through the same Backend, Communicator and Executor that the trainer uses, threads as ranks,
-/// and fits a profile: kernels with all ranks at once, collectives and interference through the executor. Four fifths
-/// of the budget go to the kernels. BadInput for options that make no sense, Interrupted if `progress` says so, else
+/// and fits a profile: kernels with all ranks at once, collectives and interference through the executor; then scales
+/// it by what the same kernels take inside a reference training step (step_bench.h). Most of the budget goes to the
+/// kernels. BadInput for options that make no sense, Interrupted if `progress` says so, else
 /// the first error of a rank.
 [[nodiscard]] Result<CalibrationResult> calibrate_with_samples(const CalibrationOptions& options, Log& log,
                                                                const CalibrationProgress& progress = {});

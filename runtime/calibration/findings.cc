@@ -105,6 +105,17 @@ Interference interference_of(const Findings& findings) {
           std::max(1.0, quantile_over_ranks(findings, 0.5, communication))};
 }
 
+/// Mean over the ranks of the reference step's operators, against the tables.
+InStep in_step_of(const Findings& findings, const HardwareProfile& profile) {
+  std::vector<double> times(findings.reference.operators.size(), 0.0);
+  for (const RankFindings& rank : findings.ranks) {
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      times[i] += rank.step[i] / static_cast<double>(findings.ranks.size());
+    }
+  }
+  return fit_in_step(findings.reference, static_cast<std::int64_t>(findings.ranks.size()), times, profile);
+}
+
 std::string method(const Findings& findings, const CalibrationOptions& options) {
   const std::string paced = options.pacing ? fmt::format("paced to {} + {}", to_text(options.pacing->latency),
                                                          to_text(options.pacing->bandwidth))
@@ -128,7 +139,14 @@ CalibrationResult summarize(const Findings& findings, const CalibrationOptions& 
   profile.node = fit_node(result.links, options.ranks, profile.device.memory_rate);
   profile.interference = interference_of(findings);
   profile.fit = fit_quality(profile, result.kernels, result.links);
-  const std::string how = method(findings, options);
+  result.in_step = in_step_of(findings, profile);
+  apply(result.in_step, profile);
+  const std::string how =
+      method(findings, options) +
+      fmt::format(
+          "; times alone x {:.2f} (products), x {:.2f} (memory-bound kernels), x {:.2f} (collectives), as a "
+          "reference training step shows them",
+          result.in_step.products, result.in_step.memory, result.in_step.communication);
   profile.sources[""] = {SourceKind::Measured, how};
   profile.sources["/device/peak"] = {SourceKind::Measured, "best product of the calibration; " + how};
   profile.sources["/device/memory"] = {SourceKind::Measured, "physical memory, divided among the ranks"};

@@ -5,6 +5,7 @@
 
 #include "runtime/calibration/calibrate.h"
 #include "runtime/calibration/kernel_bench.h"
+#include "runtime/calibration/step_bench.h"
 #include "runtime/calibration/work_grid.h"
 
 namespace moecast {
@@ -21,12 +22,14 @@ struct RankFindings {
   std::vector<std::vector<double>> links;  // seconds, by LinkPlan
   std::vector<double> overheads;           // seconds
   std::vector<double> compute_beside, communication_beside;
+  std::vector<double> step;  // seconds, by operator of the reference step
 };
 
 /// Everything that was measured; all ranks have the same works and links.
 struct Findings {
   WorkGrid grid;
   std::vector<LinkPlan> links;  // none for a single rank
+  StepPlan reference;           // the reference step
   std::vector<RankFindings> ranks;
   std::string backend, device;
 };
