@@ -170,10 +170,13 @@ TEST(Training, EveryVariantLearnsFarBelowUnigramEntropy) {
       {"top2", [](Workload&) {}},
       {"top1", [](Workload& w) { for_each_moe(w, [](MoeFfn& moe) { moe.gate.top_k = 1; }); }},
       {"shared expert", [](Workload& w) { use_shared_expert(w, Shortcut::None); }},
-      {"pos1", [](Workload& w) { use_shared_expert(w, Shortcut::Pos1); }},
       {"pos2", [](Workload& w) { use_shared_expert(w, Shortcut::Pos2); }},
       {"pos3", [](Workload& w) { use_shared_expert(w, Shortcut::Pos3); }},
-      {"llama style", [](Workload& w) { use_llama_style(w); }},
+      {"llama style pos1",
+       [](Workload& w) {
+         use_llama_style(w);
+         use_shared_expert(w, Shortcut::Pos1);
+       }},
   };
   for (const Variant& variant : variants) {
     SCOPED_TRACE(variant.name);
@@ -185,12 +188,12 @@ TEST(Training, EveryVariantLearnsFarBelowUnigramEntropy) {
     workload.batch.sequence = 16;
     variant.change(workload);
     set_capacity(workload, 1.5);
-    divide(workload, 2, 2, 4, 8);
-    TrainConfig config = train_config(workload, text, 300);
+    divide(workload, 1, 1, 8, 8);  // that ranks change nothing is shown above
+    TrainConfig config = train_config(workload, text, 250);
     config.optimizer.learning_rate = 1e-2;
     config.optimizer.warmup_steps = 10;
     const TrainResult result = must_train(config);
-    ASSERT_EQ(result.loss.size(), 300U);
+    ASSERT_EQ(result.loss.size(), 250U);
     EXPECT_NEAR(result.loss.front(), std::log(128.0), 0.2);
     EXPECT_LT(result.loss.back(), 0.5 * result.unigram_entropy);
     EXPECT_LT(result.validation_loss, 0.5 * result.unigram_entropy);
