@@ -21,10 +21,9 @@ using FormTimes = std::vector<std::vector<double>>;
 /// Adds the calls of `more` form by form; `times` has the same forms or none yet.
 void append_times(const FormTimes& more, FormTimes& times);
 
-/// What a kernel takes: the lower quartile of each form's calls, then the mean over
-/// the forms (a step runs each form about as often). The quartile and not the median, because whatever else the machine
-/// does only ever adds time: on a quiet one the two agree within the noise, on a busy one the quartile is the better
-/// guess at the kernel.
+/// What a kernel takes: the median of each form's calls, then the mean over the forms (a step runs each form about as
+/// often). The median, because training is judged by the median of its steps: whatever slows half of the calls here
+/// (a neighbour on the same memory, a lower clock) slows half of the steps there.
 [[nodiscard]] double typical_time(const FormTimes& times);
 
 }  // namespace moecast

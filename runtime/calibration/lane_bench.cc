@@ -99,11 +99,10 @@ Duration span_of(const std::vector<Span>& spans) {
   return end - begin;
 }
 
-/// The lower quartile, as for kernels: other programs only ever add time.
-Duration typical_duration(const std::vector<Duration>& durations) {
+Duration median_duration(const std::vector<Duration>& durations) {
   std::vector<double> values;
   for (const Duration duration : durations) values.push_back(seconds(duration));
-  return duration_from_seconds(quantile(values, 0.25));
+  return duration_from_seconds(median(values));
 }
 
 }  // namespace
@@ -120,7 +119,7 @@ Result<Duration> bench_operator_overhead(const LaneRank& rank) {
     if (!spans.ok()) return spans.error();
     each.push_back(span_of(*spans) / kOperators);
   }
-  return typical_duration(each);
+  return median_duration(each);
 }
 
 Result<Duration> bench_collective(const LaneRank& rank, const Communication& communication, std::int64_t repeats) {
@@ -143,7 +142,7 @@ Result<Duration> bench_collective(const LaneRank& rank, const Communication& com
   }
   std::vector<Duration> cycles;
   for (std::size_t i = 2; i < ends.size(); ++i) cycles.push_back(ends[i] - ends[i - 1]);
-  return typical_duration(cycles);
+  return median_duration(cycles);
 }
 
 namespace {

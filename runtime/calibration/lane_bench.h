@@ -24,7 +24,7 @@ struct LaneRank {
 [[nodiscard]] Result<Duration> bench_operator_overhead(const LaneRank& rank);
 
 /// Time of one collective between two operators of the compute lane, each of which waits for the one before: the way
-/// to the communication lane, the meeting, the transfer and the way back. `repeats` in a row; the lower quartile.
+/// to the communication lane, the meeting, the transfer and the way back. `repeats` in a row; the median.
 [[nodiscard]] Result<Duration> bench_collective(const LaneRank& rank, const Communication& communication,
                                                 std::int64_t repeats);
 
