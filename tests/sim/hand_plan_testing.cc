@@ -80,6 +80,15 @@ class Ticks {
   Ticks(const HandPlan& hand, const ParallelLayout& layout, const ExecutionOptions& options)
       : hand_(hand), layout_(layout), options_(options), workers_(static_cast<std::size_t>(layout.world_size())) {
     for (Worker& worker : workers_) restart(worker);
+    for (const Operator& op : hand.plan.operators) {
+      for (std::size_t r = 0; r < workers_.size(); ++r) {
+        std::vector<std::size_t>& group = members_.emplace_back();
+        if (!op.communication) continue;
+        for (const Rank rank : layout.members(op.communication->group, Rank(static_cast<std::int32_t>(r)))) {
+          group.push_back(rank.index());
+        }
+      }
+    }
   }
 
   std::vector<Span> run() {
@@ -175,7 +184,7 @@ class Ticks {
       } else if (!opened(r, i)) {
         if (all_begun(r, i)) worker.left[i] -= 1;
       } else {
-        const std::vector<std::size_t> group = members(r, i);
+        const std::vector<std::size_t>& group = members(r, i);
         const bool slow = std::any_of(group.begin(), group.end(), [&](std::size_t m) { return computing[m]; });
         const double rate = hand_.costs.operators[i].rate * 1e-9;
         moved[key(r, i)] = slow ? rate / interference.communication_beside_compute : rate;
@@ -198,17 +207,14 @@ class Ticks {
     const auto& communication = hand_.plan.operators[i].communication;
     return communication && layout_.group_size(communication->group) > 1;
   }
-  [[nodiscard]] std::vector<std::size_t> members(std::size_t r, std::size_t i) const {
-    std::vector<std::size_t> result;
-    const Group group = hand_.plan.operators[i].communication->group;
-    for (const Rank rank : layout_.members(group, Rank(static_cast<std::int32_t>(r)))) result.push_back(rank.index());
-    return result;
+  [[nodiscard]] const std::vector<std::size_t>& members(std::size_t r, std::size_t i) const {
+    return members_[i * workers_.size() + r];
   }
   [[nodiscard]] std::pair<std::size_t, std::size_t> key(std::size_t r, std::size_t i) const {
     return {members(r, i).front(), i};
   }
   [[nodiscard]] bool all_begun(std::size_t r, std::size_t i) const {
-    const std::vector<std::size_t> group = members(r, i);
+    const std::vector<std::size_t>& group = members(r, i);
     return std::all_of(group.begin(), group.end(), [&](std::size_t m) {
       return workers_[m].begun[i] && !workers_[m].done[i] && workers_[m].step == workers_[r].step;
     });
@@ -225,6 +231,7 @@ class Ticks {
   const ParallelLayout& layout_;
   const ExecutionOptions& options_;
   std::vector<Worker> workers_;
+  std::vector<std::vector<std::size_t>> members_;  // [operator][rank]: of its group
   std::map<std::pair<std::size_t, std::size_t>, double> bytes_;
   std::vector<Span> spans_;
   std::int64_t now_ = 0;
