@@ -105,8 +105,7 @@ Status Calibration::run_rank(int rank) {
   const LaneRank lanes{*backend.value(), *data_[index], clock_, options_.dtype};
   RETURN_IF_ERROR(bench_lanes(lanes, findings));
   if (!findings_.links.empty()) RETURN_IF_ERROR(bench_links(lanes, control, findings));
-  const auto steps =
-      std::clamp(static_cast<std::int64_t>(seconds(options_.budget)), std::int64_t{2}, std::int64_t{40});
+  const auto steps = std::clamp(static_cast<std::int64_t>(seconds(options_.budget)), std::int64_t{2}, std::int64_t{40});
   auto step = bench_step(reference_, findings_.reference, Rank(rank), *backend.value(), groups_[index], steps);
   if (!step.ok()) return step.error();
   findings.step = std::move(step).value();
