@@ -163,6 +163,10 @@ std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
   return rows;
 }
 
+StepMetrics bound_metrics(const Timeline& timeline) {
+  return step_metrics(project(timeline.plan, median_durations(timeline)));
+}
+
 std::vector<Duration> median_durations(const Timeline& timeline) {
   std::vector<std::vector<double>> samples(timeline.plan.operators.size());
   for (const Span& span : timeline.spans) {

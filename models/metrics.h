@@ -30,6 +30,9 @@ struct OperatorMetrics {  // one row for each kind and phase that occurs
 };
 
 [[nodiscard]] StepMetrics step_metrics(const Timeline& timeline);
+/// The metrics of the same plan when every operator takes its median time and nothing else is in the way (`project`):
+/// the bound of what the plan can hide.
+[[nodiscard]] StepMetrics bound_metrics(const Timeline& timeline);
 [[nodiscard]] std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline);
 /// Median duration of each operator over ranks and steps (index = OpId); zero if it never ran.
 [[nodiscard]] std::vector<Duration> median_durations(const Timeline& timeline);

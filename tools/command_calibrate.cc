@@ -96,7 +96,7 @@ Command calibrate_command() {
              .kind = ValueKind::Time,
              .value = "TIME",
              .help = "measure through a link that is slowed down to this, as in a paced training run (\"200 us\")"},
-            {.name = "link-bandwidth", .kind = ValueKind::Rate, .value = "RATE", .help = "and to this (\"100 MB/s\")"},
+            {.name = "link-bandwidth", .kind = ValueKind::Rate, .value = "RATE", .help = "and to this (\"80 MB/s\")"},
             {.name = "budget",
              .kind = ValueKind::Time,
              .value = "TIME",
@@ -110,7 +110,7 @@ Command calibrate_command() {
              .choices = {"cpu"}}},
        .examples =
            {"moecast calibrate -o profile.json",
-            "moecast calibrate --link-latency \"200 us\" --link-bandwidth \"100 MB/s\" --budget \"20 s\" -o p.json"}},
+            "moecast calibrate --link-latency \"200 us\" --link-bandwidth \"80 MB/s\" --budget \"20 s\" -o p.json"}},
       run};
 }
 

@@ -11,6 +11,7 @@
 #include "tools/output.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
+#include "tools/step_summary.h"
 #include "tools/table.h"
 
 namespace moecast {
@@ -38,6 +39,7 @@ Json summary_json(const Scenario& scenario, const Timeline& timeline) {
           {"hardware", scenario.hardware.name},
           {"ranks", timeline.rank_count},
           {"step_metrics", to_json(step_metrics(timeline))},
+          {"bound_metrics", to_json(bound_metrics(timeline))},
           {"operators", to_json(operator_metrics(timeline))}};
 }
 
@@ -46,9 +48,7 @@ std::string summary(const Scenario& scenario, const Timeline& timeline, const St
   Table table({{""}, {""}});
   table.row({"hardware", fmt::format("{}, {} ranks", scenario.hardware.name, timeline.rank_count)});
   table.row({"step", pretty(metrics.step_time)});
-  table.row({"communication", fmt::format("{} a step, {} exposed, overlap {:.0f} %", pretty(metrics.communication),
-                                          pretty(metrics.exposed), 100 * metrics.overlap)});
-  table.row({"all-to-all", fmt::format("{:.0f} % of the MoE time", 100 * metrics.communication_share)});
+  add_communication_rows(timeline, table);
   return fmt::format("{}\n{}", style.paint(scenario.name, Tone::Strong), table.text(style, "  "));
 }
 

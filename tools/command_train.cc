@@ -10,6 +10,7 @@
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
+#include "tools/step_summary.h"
 #include "tools/table.h"
 #include "tools/train_config_json.h"
 
@@ -60,6 +61,7 @@ Json metrics_json(const TrainConfig& config, const TrainResult& result, const Js
           {"device", result.device},
           {"paced", result.paced},
           {"step_metrics", to_json(step_metrics(result.timeline))},
+          {"bound_metrics", to_json(bound_metrics(result.timeline))},
           {"tokens_per_second", result.tokens_per_second},
           {"unigram_entropy", result.unigram_entropy},
           {"validation_loss", result.validation_loss},
@@ -79,8 +81,7 @@ std::string summary(const TrainConfig& config, const TrainResult& result, const 
   table.row({"loss", fmt::format("{:.3f} -> {:.3f} (unigram entropy {:.3f})", result.loss.front(), result.loss.back(),
                                  result.unigram_entropy)});
   table.row({"step", fmt::format("{} median, {:.0f} tokens/s", pretty(metrics.step_time), result.tokens_per_second)});
-  table.row({"communication", fmt::format("{} a step, {} exposed, overlap {:.0f} %", pretty(metrics.communication),
-                                          pretty(metrics.exposed), 100 * metrics.overlap)});
+  add_communication_rows(result.timeline, table);
   table.row({"ran on", fmt::format("{}{}", result.device, result.paced ? ", paced link" : "")});
   return fmt::format("{}\n{}", style.paint(config.name, Tone::Strong), table.text(style, "  "));
 }

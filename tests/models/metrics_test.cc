@@ -56,6 +56,27 @@ TEST(StepMetrics, AProjectedRunIsComputeAndExposedCommunicationAndNothingElse) {
   }
 }
 
+TEST(BoundMetrics, AProjectedRunMeetsItsOwnBound) {
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    const Timeline timeline = random_projection({ScheduleKind::Shortcut, 1, 2, 3}, seed);
+    EXPECT_EQ(bound_metrics(timeline).step_time, step_metrics(timeline).step_time);
+    EXPECT_EQ(bound_metrics(timeline).exposed, step_metrics(timeline).exposed);
+  }
+}
+
+TEST(BoundMetrics, WhatTheRunLostBetweenOperatorsIsNotInTheBound) {
+  Timeline timeline = random_projection({ScheduleKind::Sequential, 1, {}, {}}, 1);
+  const Duration step = step_metrics(timeline).step_time;
+  std::sort(timeline.spans.begin(), timeline.spans.end(), [](const Span& a, const Span& b) { return a.op < b.op; });
+  for (std::size_t i = 0; i < timeline.spans.size(); ++i) {
+    const Duration idle(100 * static_cast<std::int64_t>(i));
+    timeline.spans[i].start += idle;
+    timeline.spans[i].end += idle;
+  }
+  EXPECT_GT(step_metrics(timeline).step_time, step);
+  EXPECT_EQ(bound_metrics(timeline).step_time, step);
+}
+
 constexpr int kRanks = 3, kSteps = 2, kHorizon = 60;
 
 /// Random spans of any lane anywhere in 0 .. kHorizon: more disorder than a run can make.
