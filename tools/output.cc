@@ -21,7 +21,7 @@ Error bad(const fs::path& path, std::string message) {
 std::string foreign_content(const fs::path& folder) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
+    std::string name = entry.path().filename().string();
     const auto& known = result_file_names();
     if (std::find(known.begin(), known.end(), name) == known.end()) return name;
   }
