@@ -17,7 +17,8 @@ namespace moecast {
 /// v - lost so far; that counts every step once, however many faults undo it (as LossAccount does with intervals).
 /// Between faults nothing is stored: with sequential selection the newest version of an expert follows from how many
 /// checkpoints were committed (SequentialRotation), else the selections are made again, checkpoint by checkpoint, when
-/// a fault asks. Three numbers an expert are all there is.
+/// a fault asks. Three numbers an expert are all there is, and with sequential selection only for layers that differ:
+/// two layers of a pipeline stage whose cursors are equal stay equal for ever.
 class ExpertVersions {
  public:
   /// `scenario.policy` is of a PEC kind. The scenario outlives the object.
@@ -43,18 +44,26 @@ class ExpertVersions {
     std::int64_t begin = 0, end = 0;
     bool in_memory = false;
   };
-  /// Steps of the newest versions since the last restore, or -1; row of a layer = table + shift.
+  /// Steps of the newest versions since the last restore, or far below zero; row of a layer = table + shift.
   struct SavedSteps {
     std::vector<std::int32_t> memory, storage;
+  };
+
+  /// Layers that are alike: one of them, how many there are, and where their experts begin in the tables.
+  struct LayerClass {
+    std::int64_t layer = 0;
+    std::int64_t count = 0;
+    std::size_t begin = 0;
   };
 
   void prepare_rotation();
   void fill_rotation(std::int64_t committed, std::int64_t interval);
   void replay_selections(std::int64_t step, std::int64_t interval);
+  void fold_layers();
   [[nodiscard]] std::size_t row_of(std::int64_t layer) const;
   [[nodiscard]] std::vector<bool> lost_positions(std::int64_t stage, std::span<const std::int64_t> lost) const;
   [[nodiscard]] std::vector<Segment> segments(std::int64_t stage, std::span<const std::int64_t> lost) const;
-  [[nodiscard]] double restore_layer(std::int64_t layer, std::int64_t step, std::span<const Segment> segments);
+  [[nodiscard]] double restore_layer(const LayerClass& layer, std::int64_t step, std::span<const Segment> segments);
   void forget_lost_memory(std::span<const std::int64_t> lost);
 
   const CampaignScenario& scenario_;
@@ -75,8 +84,10 @@ class ExpertVersions {
   std::optional<SelectionState> selections_;              // not for rotation
   std::vector<std::int64_t> load_;                        // assignments a step, [layers N]; not for rotation
 
+  std::vector<std::vector<LayerClass>> classes_;       // [stage]
+  std::vector<std::size_t> begin_of_layer_;            // [layers], of its class
   std::vector<double> weight_;                         // [N], share of a layer's tokens; empty: uniform
-  std::vector<std::int32_t> lost_, memory_, storage_;  // [layers N]: steps lost; content at the levels
+  std::vector<std::int32_t> lost_, memory_, storage_;  // [classes N]: steps lost; content at the levels
 };
 
 }  // namespace moecast
