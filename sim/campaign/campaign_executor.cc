@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/assert.h"
@@ -250,6 +251,7 @@ class Executor {
     damage_.taint = std::exchange(taint_, Instant::max());
     damage_.step = step_;
     damage_.missing = missing_;
+    planned_stop_ = failure == nullptr;
     if (failure != nullptr) {
       ++outcome_.interruptions;
       if (scenario_.reliability.modes[failure->mode_index].effect == FailureEffect::Corruption) ++outcome_.failures;
@@ -261,6 +263,7 @@ class Executor {
   /// Adds a failure at `at` to the damage, and stands still until it is detected and diagnosed; failures on the way
   /// join too.
   void join(const Failure& failure, Instant at) {
+    if (std::exchange(planned_stop_, false)) ++outcome_.interruptions;
     add_damage(failure, at);
     const Instant known = at + failure.detection + failure.diagnosis;
     while (stream_.peek() != nullptr && stream_.peek()->at <= known) {
@@ -376,8 +379,10 @@ class Executor {
     if (plan.keeps_running) let_repaired_join();
     const Instant kept = plan.version.begun;
     std::erase_if(hidden_, [&](const Corruption& corruption) { return corruption.begun >= kept; });
-    outcome_.lost_age += damage_.stopped_at - kept;
-    ++outcome_.restores[static_cast<std::size_t>(plan.source)];
+    if (!planned_stop_) {
+      outcome_.lost_age += damage_.stopped_at - kept;
+      ++outcome_.restores[static_cast<std::size_t>(plan.source)];
+    }
     policy_->restored(plan, damage_);
     if (!plan.writes_survive) history_.cut_writes(damage_.stopped_at);
     history_.roll_back(plan.version.step);
@@ -430,6 +435,7 @@ class Executor {
   std::vector<std::int64_t> missing_;  // nodes without a machine, ascending
   Damage damage_;
   Instant taint_ = Instant::max();
+  bool planned_stop_ = false;  // nothing failed: repaired nodes join
   bool over_ = false;
 };
 

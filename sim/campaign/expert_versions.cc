@@ -220,11 +220,12 @@ struct ExpertRow {
   std::int32_t* storage;
 };
 
-/// Brings the contents up to date, restores each expert at `step`, and puts the steps that are lost by this into
-/// `undone` and returns their sum. A version saved since the last restore holds more than any before, so the larger
-/// content is the newer; kNone less lost steps is below every content. Contents are capped at what is live at `step`:
-/// newer than that cannot be. The hot loop of a campaign: branch-free, so that it becomes vector code.
-template <bool kInMemory>
+/// Brings the contents up to date, restores each expert at `step`, and returns the sum of the steps that
+/// are lost by this, and puts those of each into `undone` (kKeepEach). A version saved since the last restore holds
+/// more than any before, so the larger content is the newer; kNone less lost steps is below every content. Contents are
+/// capped at what is live at `step`: newer than that cannot be. The hot loop of a campaign: branch-free, so that it
+/// becomes vector code.
+template <bool kInMemory, bool kKeepEach>
 [[gnu::always_inline]] inline std::uint64_t restore_loop(const ExpertRow& row, std::int64_t count, std::int32_t step,
                                                          std::uint32_t* __restrict undone) {
   const auto larger = [](std::int32_t a, std::int32_t b) { return a > b ? a : b; };
@@ -243,21 +244,32 @@ template <bool kInMemory>
     storage[i] = stored;
     memory[i] = kept;  // a node that comes back holds what it loaded
     lost[i] = step - kept;
-    undone[i] = static_cast<std::uint32_t>(live - kept);
-    sum += undone[i];
+    const auto steps = static_cast<std::uint32_t>(live - kept);
+    if (kKeepEach) undone[i] = steps;
+    sum += steps;
   }
   return sum;
 }
 
-/// The same loop twice: integers, so the instruction set changes the time and nothing else (a third with AVX2, which
-/// has minimum and maximum of 32-bit lanes).
+[[gnu::always_inline]] inline std::uint64_t restore_rows(const ExpertRow& row, std::int64_t count, std::int32_t step,
+                                                         bool in_memory, std::uint32_t* undone) {
+  if (undone == nullptr) {
+    return in_memory ? restore_loop<true, false>(row, count, step, undone)
+                     : restore_loop<false, false>(row, count, step, undone);
+  }
+  return in_memory ? restore_loop<true, true>(row, count, step, undone)
+                   : restore_loop<false, true>(row, count, step, undone);
+}
+
+/// The same loops twice: integers, so the instruction set changes the time and nothing else (half of it with AVX2,
+/// which has minimum and maximum of 32-bit lanes).
 std::uint64_t restore_plain(const ExpertRow& row, std::int64_t count, std::int32_t step, bool in_memory,
                             std::uint32_t* undone) {
-  return in_memory ? restore_loop<true>(row, count, step, undone) : restore_loop<false>(row, count, step, undone);
+  return restore_rows(row, count, step, in_memory, undone);
 }
 [[gnu::target("avx2")]] std::uint64_t restore_avx2(const ExpertRow& row, std::int64_t count, std::int32_t step,
                                                    bool in_memory, std::uint32_t* undone) {
-  return in_memory ? restore_loop<true>(row, count, step, undone) : restore_loop<false>(row, count, step, undone);
+  return restore_rows(row, count, step, in_memory, undone);
 }
 std::uint64_t restore_segment(const ExpertRow& row, std::int64_t count, std::int32_t step, bool in_memory,
                               std::uint32_t* undone) {
@@ -281,7 +293,7 @@ double ExpertVersions::restore_layer(const LayerClass& layer, std::int64_t step,
       const auto e = static_cast<std::size_t>(begin);
       const ExpertRow rows{&saved_.memory[row + e], &saved_.storage[row + e], &lost_[first + e], &memory_[first + e],
                            &storage_[first + e]};
-      sum += restore_segment(rows, count, at, segment.in_memory, undone);
+      sum += restore_segment(rows, count, at, segment.in_memory, weight_.empty() ? nullptr : undone);
       for (std::int64_t i = 0; i < count && !weight_.empty(); ++i) {
         weighted += weight_[e + static_cast<std::size_t>(i)] * static_cast<double>(undone[i]);
       }
