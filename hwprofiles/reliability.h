@@ -89,6 +89,13 @@ struct ReliabilityProfile {
 [[nodiscard]] ReliabilityProfile read_reliability(JsonReader& reader);
 [[nodiscard]] Result<ReliabilityProfile> load_reliability(const std::filesystem::path& path);
 
+/// As find_profile: a built-in profile by name (hwprofiles/reliability/*.json), else a file relative to `relative_to`.
+[[nodiscard]] Result<ReliabilityProfile> find_reliability(std::string_view name_or_path,
+                                                          const std::filesystem::path& relative_to);
+[[nodiscard]] std::vector<std::string> built_in_reliability_profiles();
+/// Reads back to the same profile, to rounding.
+[[nodiscard]] nlohmann::ordered_json to_json(const ReliabilityProfile& profile);
+
 /// One screen of text: every mode with its rate per unit and on a cluster of this size, recovery times, sources.
 [[nodiscard]] std::string describe(const ReliabilityProfile& profile, std::int64_t gpus, std::int64_t gpus_per_node,
                                    std::int64_t nodes_per_rack);

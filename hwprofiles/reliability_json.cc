@@ -1,5 +1,8 @@
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
+
+#include "hwprofiles/names.h"
 #include "hwprofiles/reliability.h"
 
 namespace moecast {
@@ -16,10 +19,10 @@ const EnumNames<FailureUnit> kUnits = {{"gpu", FailureUnit::Gpu},
                                        {"cluster", FailureUnit::Cluster}};
 const EnumNames<FailureEffect> kEffects = {
     {"crash", FailureEffect::Crash}, {"slow", FailureEffect::Slow}, {"corruption", FailureEffect::Corruption}};
-const EnumNames<SourceKind> kSourceKinds = {{"measured", SourceKind::Measured},
-                                            {"datasheet", SourceKind::Datasheet},
-                                            {"published", SourceKind::Published},
-                                            {"assumed", SourceKind::Assumed}};
+const EnumNames<SourceKind> kSourceKinds = {{to_text(SourceKind::Measured), SourceKind::Measured},
+                                            {to_text(SourceKind::Datasheet), SourceKind::Datasheet},
+                                            {to_text(SourceKind::Published), SourceKind::Published},
+                                            {to_text(SourceKind::Assumed), SourceKind::Assumed}};
 constexpr double kMost = 1e12;
 constexpr double kSecondsPerDay = 86400;
 
@@ -193,6 +196,67 @@ Result<ReliabilityProfile> load_reliability(const std::filesystem::path& path) {
   ReliabilityProfile profile = read_reliability(reader);
   RETURN_IF_ERROR(reader.finish());
   return profile;
+}
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json gap_json(const TimeDistribution& gap) {
+  using Law = TimeDistribution::Law;
+  if (gap.law == Law::Weibull) return {{"law", "weibull"}, {"shape", gap.shape}};
+  if (gap.law == Law::Lognormal) return {{"law", "lognormal"}, {"sigma", gap.shape}};
+  if (gap.law == Law::Empirical) return {{"law", "empirical"}, {"relative", gap.values}};
+  return {{"law", "exponential"}};
+}
+
+Json mode_json(const FailureMode& mode, bool recorded) {
+  Json json = {{"component", name_of(mode.component)}, {"per", name_of(mode.per)}};
+  if (!recorded) {
+    json["per_1000_unit_days"] = 1000 * kSecondsPerDay / mode.mean_between;
+    json["gaps"] = gap_json(mode.gap_law);
+    json["each"] = mode.each;
+  }
+  json["effect"] = name_of(mode.effect);
+  if (mode.effect == FailureEffect::Slow) {
+    json["slow_factor"] = mode.slow_factor;
+    json["lasts"] = to_json(mode.lasts);
+    return json;
+  }
+  if (mode.effect == FailureEffect::Corruption) json["latency"] = to_json(mode.latency);
+  json["replaced"] = mode.replaced;
+  json["reach"] = name_of(mode.reach);
+  json["spreads_to_rack"] = mode.spreads_to_rack;
+  json["companion"] = mode.companion;
+  if (mode.detection) json["detection"] = to_json(*mode.detection);
+  if (mode.diagnosis) json["diagnosis"] = to_json(*mode.diagnosis);
+  if (mode.repair) json["repair"] = to_json(*mode.repair);
+  return json;
+}
+
+}  // namespace
+
+Json to_json(const ReliabilityProfile& profile) {
+  Json json = {{"name", profile.name}, {"description", profile.description}};
+  for (const auto& [pointer, source] : profile.sources) {
+    json["sources"][pointer] = {{"kind", to_text(source.kind)}, {"reference", source.reference}};
+  }
+  json["modes"] = Json::object();
+  const bool recorded = !profile.recorded.empty();
+  for (const FailureMode& mode : profile.modes) json["modes"][mode.name] = mode_json(mode, recorded);
+  for (const RecordedFailure& failure : profile.recorded) {
+    json["recorded"].push_back({{"at", fmt::format("{} s", failure.at)},
+                                {"mode", profile.modes[failure.mode_index].name},
+                                {"unit", failure.unit}});
+  }
+  const RecoveryTimes& times = profile.recovery;
+  json["recovery"] = {{"detection", to_json(times.detection)},
+                      {"diagnosis", to_json(times.diagnosis)},
+                      {"repair", to_json(times.repair)},
+                      {"process_start", to_json(times.process_start)},
+                      {"communicator_fixed", fmt::format("{} s", times.communicator_fixed)},
+                      {"communicator_per_gpu", fmt::format("{} s", times.communicator_per_gpu)}};
+  return json;
 }
 
 }  // namespace moecast
