@@ -248,7 +248,7 @@ TEST(CampaignExecutor, ElasticGoesOnSlowerUntilTheRepair) {
   const CampaignOutcome outcome = run_campaign(scenario, 0);
   EXPECT_EQ(outcome.of(TimeCause::Load), seconds_of(40));  // out and in again
   EXPECT_EQ(outcome.of(TimeCause::Detection), seconds_of(30));
-  EXPECT_EQ(outcome.restores[static_cast<std::size_t>(RestoreSource::Survivors)], 2);
+  EXPECT_EQ(outcome.restores[static_cast<std::size_t>(RestoreSource::Survivors)], 1);
   // Three of four nodes: a step of 4/3 s from 300.5 s until 1250.5 s.
   EXPECT_NEAR(seconds(outcome.of(TimeCause::Degraded)), 950.0 / 4, 1);
   EXPECT_LT(seconds(outcome.of(TimeCause::Recomputation)), 2.5);
