@@ -72,6 +72,17 @@ double portable_exp(double x) {
 
 double portable_pow(double x, double y) { return portable_exp(y * portable_log(x)); }
 
+double portable_log_gamma(double z) {
+  ASSERT(z > 0, "log gamma of {}", z);
+  double product = 1;  // Stirling's series after shifting z above 10
+  for (; z < 10; z += 1) product *= z;
+  const double r = 1 / (z * z);
+  const double series =
+      (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 - r * 691.0 / 360360))))) / z;
+  constexpr double kHalfLogTwoPi = 0.91893853320467274178;
+  return (z - 0.5) * portable_log(z) - z + kHalfLogTwoPi + series - portable_log(product);
+}
+
 namespace {
 /// c[0] + c[1] x + ... + c[7] x^7.
 double polynomial(const double (&c)[8], double x) {

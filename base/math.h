@@ -9,6 +9,8 @@ namespace moecast {
 [[nodiscard]] double portable_log(double x);            // x > 0, finite
 [[nodiscard]] double portable_exp(double x);            // overflows to infinity, underflows to 0
 [[nodiscard]] double portable_pow(double x, double y);  // x > 0
+/// ln of the gamma function, z > 0. Relative error below 1e-14.
+[[nodiscard]] double portable_log_gamma(double z);
 /// Inverse of the standard normal distribution function, 0 < p < 1 (Wichura, "Algorithm AS 241: the
 /// percentage points of the normal distribution", Applied Statistics 37(3), 1988, routine PPND16).
 [[nodiscard]] double normal_quantile(double p);

@@ -69,17 +69,6 @@ double beta_fraction(double x, double a, double b) {
   return fraction;
 }
 
-/// ln of the gamma function for z > 0: Stirling's series after shifting z above 10.
-double log_gamma(double z) {
-  double product = 1;
-  for (; z < 10; z += 1) product *= z;
-  const double r = 1 / (z * z);
-  const double series =
-      (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 - r * 691.0 / 360360))))) / z;
-  constexpr double kHalfLogTwoPi = 0.91893853320467274178;
-  return (z - 0.5) * portable_log(z) - z + kHalfLogTwoPi + series - portable_log(product);
-}
-
 /// P(T > t) for t >= 0: I_x(n/2, 1/2) / 2 with x = n / (n + t^2).
 double upper_tail(double t, double n) {
   const double x = n / (n + t * t);
@@ -87,8 +76,8 @@ double upper_tail(double t, double n) {
   if (y == 0) return 0.5;
   const double a = n / 2;
   const double b = 0.5;
-  const double front =
-      portable_exp(log_gamma(a + b) - log_gamma(a) - log_gamma(b) + a * portable_log(x) + b * portable_log(y));
+  const double front = portable_exp(portable_log_gamma(a + b) - portable_log_gamma(a) - portable_log_gamma(b) +
+                                    a * portable_log(x) + b * portable_log(y));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(x, a, b) / a / 2;
   return (1 - front * beta_fraction(y, b, a) / b) / 2;
 }

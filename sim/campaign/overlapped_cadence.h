@@ -1,0 +1,15 @@
+#pragma once
+
+#include "sim/campaign/campaign_scenario.h"
+#include "sim/campaign/checkpoint_run.h"
+
+namespace moecast {
+
+/// Cadence of checkpoints that are copied beside forward and backward and written in the background, one at a time:
+/// stall max(0, T_snapshot - T_F&B) (eq 10 of MoC-System, arXiv 2408.04307) and what training loses to the traffic;
+/// usable on storage T_snapshot + T_persist after it began; an interval below the persist time is stretched.
+/// `snapshot_share`, `persist_share`: parts of the experts.
+[[nodiscard]] Cadence overlapped_cadence(const CampaignScenario& scenario, std::int64_t interval, Duration step_time,
+                                         double snapshot_share, double persist_share);
+
+}  // namespace moecast
