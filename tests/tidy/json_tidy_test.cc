@@ -5,9 +5,11 @@
 #include "base/json_document.h"
 #include "base/json_reader.h"
 #include "hwprofiles/profile_json.h"
+#include "hwprofiles/reliability.h"
 #include "models/moe_model_json.h"
 #include "models/workload.h"
 #include "runtime/trainer/train_config.h"
+#include "sim/campaign/campaign_json.h"
 #include "sim/scenario.h"
 #include "tests/tidy/tree_testing.h"
 
@@ -41,6 +43,10 @@ Status load_experiment(const fs::path& path) {
     if (!fs::exists(config->text)) return Error{ErrorKind::BadInput, path.string(), "the text is missing"};
     return {};
   }
+  if (json.contains("campaign")) {
+    const Result<CampaignFile> campaign = load_campaign(path);
+    return campaign.ok() ? Status() : Status(campaign.error());
+  }
   if (json.contains("hardware") && !json.contains("name")) return {};  // a part: those that extend it are loaded
   if (json.contains("hardware")) {
     const Result<Scenario> scenario = read_scenario(*document);
@@ -61,7 +67,10 @@ TEST(JsonFiles, EveryModelLoads) {
 TEST(JsonFiles, EveryHardwareProfileLoads) {
   const std::vector<fs::path> files = json_under("hwprofiles");
   EXPECT_FALSE(files.empty());
-  for (const fs::path& path : files) EXPECT_EQ(problem_of(load_profile(path)), "");
+  for (const fs::path& path : files) {
+    const bool reliability = path.parent_path().filename() == "reliability";
+    EXPECT_EQ(reliability ? problem_of(load_reliability(path)) : problem_of(load_profile(path)), "");
+  }
 }
 
 TEST(JsonFiles, EveryExperimentLoads) {
