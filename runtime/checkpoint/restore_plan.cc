@@ -151,7 +151,7 @@ class Planner {
       }
       copies.resize(before);
     }
-    return std::nullopt;
+    return bounds_.initial_units ? std::optional<std::int64_t>(0) : std::nullopt;
   }
 
   [[nodiscard]] bool allowed(std::int64_t candidate, std::int64_t number, const Version& version) const {

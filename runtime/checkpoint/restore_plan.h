@@ -55,6 +55,8 @@ struct RestoreBounds {
   std::map<std::string, std::int64_t> units;  // those not named are bound by `version` alone
   /// For study: a unit may be newer than v if v belongs to its past.
   bool allow_newer_units = false;
+  /// The initial state counts as version 0: a unit without any version stays as it is instead of refusing v.
+  bool initial_units = false;
 };
 
 struct PieceCopy {
@@ -66,7 +68,7 @@ struct PieceCopy {
 
 struct RestorePlan {
   std::int64_t version = 0;
-  std::map<std::string, std::int64_t> units;  // the version of every wanted unit
+  std::map<std::string, std::int64_t> units;  // the version of every wanted unit; 0: nothing is copied
   std::vector<PieceCopy> copies;              // each wanted element once
 };
 
