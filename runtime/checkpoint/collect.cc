@@ -32,12 +32,14 @@ class Collector {
     if (garbage_.kept_versions.empty()) return std::move(garbage_);
     const std::int64_t newest = garbage_.kept_versions.front();
     for (std::size_t i = 0; i < folder_.edits.size() && folder_.edits[i].edit.number < newest; ++i) remove_unneeded(i);
-    // Edits go first, and nothing refers to these any more: temporaries, parts and payloads without an edit.
+    // Nothing refers to these: temporaries, parts and payloads without an edit.
     for (const std::string& name : folder_.unreferred) {
       const std::optional<FileName> parsed = parse_file_name(name);
-      if (parsed && (idle || parsed->edit < newest)) remove(name);
+      if (parsed && (idle || parsed->edit < newest)) remove(name, parsed->kind == FileKind::Edit);
     }
-    std::ranges::stable_sort(garbage_.removed, {}, [](const std::string& name) { return !name.starts_with("edit-"); });
+    garbage_.first_count = first_.size();
+    garbage_.removed = std::move(first_);
+    garbage_.removed.insert(garbage_.removed.end(), rest_.begin(), rest_.end());
     return std::move(garbage_);
   }
 
@@ -98,23 +100,25 @@ class Collector {
 
   void remove_unneeded(std::size_t i) {
     const FolderEdit& edit = folder_.edits[i];
-    const bool needed = needed_.contains(i);
-    if (!needed) remove(edit_file_name(edit.edit.number));
+    if (needed_.contains(i)) {
+      if (keep_base_.contains(i)) return;
+      const std::vector<StoredFile> base = base_files(edit);
+      for (std::size_t file = 0; file < base.size(); ++file) remove(base[file].name, file == 0);
+      return;
+    }
+    remove(edit_file_name(edit.edit.number), true);
     for (std::size_t rank = 0; rank < edit.parts.size(); ++rank) {
-      if (!needed) remove(part_file_name(edit.edit.number, static_cast<std::int32_t>(rank)));
+      remove(part_file_name(edit.edit.number, static_cast<std::int32_t>(rank)), false);
       if (!edit.parts[rank]) continue;
-      const Part& part = *edit.parts[rank];
-      for (std::size_t file = 0; file < part.files.size(); ++file) {
-        if (!needed || (!keep_base_.contains(i) && holds_base(part, file))) remove(part.files[file].name);
-      }
+      for (const StoredFile& file : edit.parts[rank]->files) remove(file.name, false);
     }
   }
 
-  void remove(const std::string& name) {
+  void remove(const std::string& name, bool first) {
     const auto size = folder_.data.find(name);
     const std::optional<FileName> parsed = parse_file_name(name);
     if (parsed && parsed->kind == FileKind::Data && size == folder_.data.end()) return;  // gone already
-    garbage_.removed.push_back(name);
+    (first ? first_ : rest_).push_back(name);
     if (size != folder_.data.end()) garbage_.bytes += size->second;
   }
 
@@ -125,6 +129,7 @@ class Collector {
   std::set<std::string> units_;    // of all edits
   std::set<std::size_t> needed_;   // edits
   std::set<std::size_t> keep_base_;
+  std::vector<std::string> first_, rest_;
   Garbage garbage_;
 };
 
@@ -146,13 +151,9 @@ Result<Garbage> collect_garbage(Environment& environment, const std::filesystem:
   }
   Garbage garbage = find_garbage(folder.value(), retention, options.idle, damaged);
   if (options.dry_run || garbage.removed.empty()) return garbage;
-  bool edits_synced = false;
-  for (const std::string& name : garbage.removed) {
-    if (!edits_synced && !name.starts_with("edit-")) {
-      RETURN_IF_ERROR(environment.sync_folder(path));
-      edits_synced = true;
-    }
-    RETURN_IF_ERROR(environment.remove(path / name));
+  for (std::size_t i = 0; i < garbage.removed.size(); ++i) {
+    if (i == garbage.first_count) RETURN_IF_ERROR(environment.sync_folder(path));
+    RETURN_IF_ERROR(environment.remove(path / garbage.removed[i]));
   }
   RETURN_IF_ERROR(environment.sync_folder(path));
   return garbage;

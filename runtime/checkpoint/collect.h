@@ -28,6 +28,7 @@ struct CollectOptions {
 
 struct Garbage {
   std::vector<std::string> removed;  // files, in the order of their removal
+  std::size_t first_count = 0;       // so many go first and are synced before the others go
   Bytes bytes{0};                    // payload bytes among them
   std::vector<std::int64_t> kept_versions;
 };
@@ -39,7 +40,8 @@ struct Garbage {
 [[nodiscard]] Garbage find_garbage(const CheckpointFolder& folder, const Retention& retention, bool idle,
                                    const std::vector<std::string>& damaged = {});
 
-/// Removes it: edits first, then what they referred to, so that a crash leaves nothing that looks intact and is not.
+/// Removes it: first the edits, and of those that stay for their units the first non-expert file, by which readers see
+/// that it is collected; then the others. So a crash leaves nothing that looks damaged.
 [[nodiscard]] Result<Garbage> collect_garbage(Environment& environment, const std::filesystem::path& folder,
                                               const Retention& retention, const CollectOptions& options);
 

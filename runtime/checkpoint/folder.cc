@@ -115,21 +115,18 @@ class FolderReader {
     return {};
   }
 
-  /// The newest edit is never collected from.
+  /// Garbage collection takes an edit's first non-expert file first, and the others after a sync: where it is gone, the
+  /// others are garbage or gone, too. The newest edit is never collected from.
   void find_collected() {
     for (std::size_t i = 0; i + 1 < folder_.edits.size(); ++i) {
-      std::set<std::string> base;
-      bool any_there = false;
-      for (const std::optional<Part>& part : folder_.edits[i].parts) {
-        for (std::size_t file = 0; part && file < part->files.size(); ++file) {
-          if (!holds_base(*part, file)) continue;
-          base.insert(part->files[file].name);
-          any_there = any_there || folder_.data.contains(part->files[file].name);
-        }
-      }
-      if (base.empty() || any_there) continue;
+      const std::vector<StoredFile> base = base_files(folder_.edits[i]);
+      if (base.empty() || folder_.data.contains(base.front().name)) continue;
       folder_.edits[i].base_collected = true;
-      std::erase_if(folder_.damages, [&](const Damage& damage) { return base.contains(damage.file); });
+      std::erase_if(folder_.damages, [&](const Damage& damage) {
+        return std::ranges::any_of(base, [&](const StoredFile& file) {
+          return file.name == damage.file && !folder_.data.contains(file.name);
+        });
+      });
     }
   }
 
@@ -148,9 +145,17 @@ class FolderReader {
 
 }  // namespace
 
-bool holds_base(const Part& part, std::size_t file) {
-  return std::ranges::any_of(part.slices,
-                             [file](const StoredSlice& slice) { return slice.file == file && slice.unit.empty(); });
+std::vector<StoredFile> base_files(const FolderEdit& edit) {
+  std::vector<StoredFile> files;
+  for (const std::optional<Part>& part : edit.parts) {
+    for (std::size_t file = 0; part && file < part->files.size(); ++file) {
+      if (std::ranges::any_of(part->slices,
+                              [&](const StoredSlice& slice) { return slice.file == file && slice.unit.empty(); })) {
+        files.push_back(part->files[file]);
+      }
+    }
+  }
+  return files;
 }
 
 bool CheckpointFolder::has(const StoredFile& file) const {

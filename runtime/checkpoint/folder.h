@@ -24,12 +24,12 @@ struct Damage {
 struct FolderEdit {
   Edit edit;
   std::vector<std::optional<Part>> parts;  // by rank; no value: damaged or missing
-  /// Units only: no rank's non-expert files are there any more, because garbage collection took them.
+  /// Units only: garbage collection has begun to take the non-expert files, or has taken them.
   bool base_collected = false;
 };
 
-/// Does the file hold non-expert state?
-[[nodiscard]] bool holds_base(const Part& part, std::size_t file);
+/// The files with non-expert state of all its parts, in order.
+[[nodiscard]] std::vector<StoredFile> base_files(const FolderEdit& edit);
 
 /// Everything in a checkpoint folder that its manifest vouches for. Payloads are known by length only; whoever reads
 /// them checks their checksums.
@@ -38,8 +38,7 @@ struct CheckpointFolder {
   std::optional<ModelIdentity> model;  // no value: no folder yet, or damaged
   std::vector<FolderEdit> edits;       // intact ones, ascending
   std::map<std::string, Bytes> data;   // payload files that are there, with their length
-  /// Edits, parts and payloads that are damaged or missing. What garbage collection takes from an older edit, all its
-  /// non-expert files, is not missing.
+  /// Edits, parts and payloads that are damaged or missing. What garbage collection has taken is not missing.
   std::vector<Damage> damages;
   std::vector<std::string> unreferred;  // files of ours that no intact edit refers to
   std::vector<std::string> strangers;   // names that are not ours

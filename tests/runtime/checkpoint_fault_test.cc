@@ -53,6 +53,10 @@ const std::vector<PowerLoss> kLosses = {{Survival::Nothing, 0},
 void expect_recovery(MemoryEnvironment& environment, const ToyModel& model, std::int64_t committed,
                      std::int64_t attempted, const std::string& what) {
   ToyRun run(model, 2);
+  if (environment.list(kFolder).value().has_value()) {
+    const Verification found = verify_checkpoints(environment, kFolder).value();
+    EXPECT_TRUE(found.good()) << what;  // an edit that exists is whole
+  }
   const auto reports = run.restore_all(environment);
   if (!reports.ok()) {
     EXPECT_EQ(committed, 0) << what << ": " << reports.error().text();
@@ -345,6 +349,7 @@ TEST(CheckpointFault, GarbageCollectionThatStopsAnywhereLosesNothing) {
     const bool finished = collect_garbage(environment, kFolder, Retention{1, 1}, {}).ok();
     for (const PowerLoss& loss : kLosses) {
       const auto after = memory->after_power_loss(loss.survival, loss.seed * 1000 + static_cast<std::uint64_t>(stop));
+      EXPECT_TRUE(verify_checkpoints(*after, kFolder).value().good()) << stop;
       EXPECT_EQ(choice(*after, model, 100), expected) << stop;
       ASSERT_TRUE(collect_garbage(*after, kFolder, Retention{1, 1}, {}).ok());
       EXPECT_EQ(choice(*after, model, 100), expected) << stop;

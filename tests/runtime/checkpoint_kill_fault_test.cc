@@ -104,5 +104,34 @@ TEST(CheckpointKillFault, AKilledProcessLosesNoCommittedCheckpoint) {
   fs::remove_all(folder);
 }
 
+/// As a user who may not write there; root may, so root becomes somebody else, in a child.
+TEST(CheckpointKillFault, AFolderWithoutPermissionIsNamedAndLeftAlone) {
+  const ToyModel model;
+  const fs::path folder = fs::path(::testing::TempDir()) / fmt::format("moecast_permission_{}", ::getpid());
+  fs::create_directories(folder);
+  fs::permissions(folder,
+                  fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setuid(65534) != 0) ::_exit(9);
+    const auto environment = make_posix_environment();
+    ToyRun run(model, 2);
+    EngineOptions options = run.options();
+    options.folder = folder;
+    const auto engines = run.engines(*environment, options);
+    if (engines.ok()) ::_exit(1);
+    if (engines.error().kind != ErrorKind::BadInput) ::_exit(2);
+    if (!engines.error().message.starts_with(kNoPermission)) ::_exit(3);
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << WEXITSTATUS(status);
+  EXPECT_TRUE(fs::is_empty(folder));
+  fs::permissions(folder, fs::perms::owner_all);
+  fs::remove_all(folder);
+}
+
 }  // namespace
 }  // namespace moecast::testing
