@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "runtime/checkpoint/checksum.h"
@@ -253,6 +254,64 @@ TEST(CheckpointEngine, ANewerSnapshotReplacesOneThatWaitsOnAllRanksAlike) {
     EXPECT_EQ(engine->last_committed(), 7);
   }
   EXPECT_EQ(run.restore_all(memory).value()[0].state.step, 16);
+}
+
+/// Listing a folder, the first thing that garbage collection does, waits while this is shut.
+class Gate final : public Environment {
+ public:
+  explicit Gate(Environment& inner) : inner_(inner) {}
+  void shut() { open_ = false; }
+  void open() {
+    open_ = true;
+    open_.notify_all();
+  }
+  Result<std::optional<std::vector<std::string>>> list(const std::filesystem::path& folder) override {
+    open_.wait(false);
+    return inner_.list(folder);
+  }
+  Status create_folders(const std::filesystem::path& folder) override { return inner_.create_folders(folder); }
+  Result<std::unique_ptr<OutputFile>> create(const std::filesystem::path& path) override { return inner_.create(path); }
+  Status rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    return inner_.rename(from, to);
+  }
+  Status sync_folder(const std::filesystem::path& folder) override { return inner_.sync_folder(folder); }
+  Status remove(const std::filesystem::path& path) override { return inner_.remove(path); }
+  Result<std::optional<Bytes>> size(const std::filesystem::path& path) override { return inner_.size(path); }
+  Status read(const std::filesystem::path& path, Bytes offset, std::span<std::byte> out) override {
+    return inner_.read(path, offset, out);
+  }
+  Result<Bytes> free_space(const std::filesystem::path& folder) override { return inner_.free_space(folder); }
+
+ private:
+  Environment& inner_;
+  std::atomic<bool> open_ = true;
+};
+
+TEST(CheckpointEngine, RanksThatHoldDifferentSnapshotsMeetAtTheNewest) {
+  const ToyModel model;
+  MemoryEnvironment environment;
+  Gate gate(environment);
+  ToyRun run(model, 2);
+  EngineOptions options = run.options();
+  options.retention = Retention{};
+  auto engines = run.engines(environment, options, &gate).value();
+  gate.shut();
+  run.snapshot(engines, 10, all_units(model));
+  engines[1]->drain();             // committed; rank 0 stands in its garbage collection
+  run.snapshot(engines, 11, {0});  // rank 1 begins to persist it, rank 0 lets it wait
+  run.snapshot(engines, 12, {1});  // replaces it on rank 0 alone
+  gate.open();
+  drain(engines);
+  for (const auto& engine : engines) {
+    const auto outcomes = engine->take_outcomes();
+    ASSERT_EQ(outcomes.size(), 3U);
+    std::map<std::int64_t, Kind> kinds;
+    for (const CheckpointOutcome& outcome : outcomes) kinds[outcome.step] = outcome.kind;
+    EXPECT_EQ(kinds,
+              (std::map<std::int64_t, Kind>{{10, Kind::Committed}, {11, Kind::Replaced}, {12, Kind::Committed}}));
+  }
+  EXPECT_EQ(run.restore_all(environment).value()[0].state.step, 12);
+  EXPECT_TRUE(verify_checkpoints(environment, kFolder).value().good());
 }
 
 TEST(CheckpointEngine, TrainingWaitsForTheCopyAndNotForStorage) {

@@ -158,13 +158,14 @@ void ToyRun::on_ranks(const std::function<void(int)>& run) {
 }
 
 Result<std::vector<std::unique_ptr<CheckpointEngine>>> ToyRun::engines(Environment& environment,
-                                                                       const EngineOptions& options) {
+                                                                       const EngineOptions& options,
+                                                                       Environment* of_rank_0) {
   storage_ = make_inproc_group(ranks(), {}, "storage");
   std::vector<std::unique_ptr<CheckpointEngine>> engines(states_.size());
   std::vector<std::optional<Error>> errors(states_.size());
   on_ranks([&](int rank) {
-    auto engine = CheckpointEngine::make(backend(rank), environment, memory(rank),
-                                         storage_[static_cast<std::size_t>(rank)].get(), clock_, options);
+    auto engine = CheckpointEngine::make(backend(rank), rank == 0 && of_rank_0 != nullptr ? *of_rank_0 : environment,
+                                         memory(rank), storage_[static_cast<std::size_t>(rank)].get(), clock_, options);
     if (engine.ok()) {
       engines[static_cast<std::size_t>(rank)] = std::move(engine).value();
     } else {

@@ -86,9 +86,10 @@ class ToyRun {
   [[nodiscard]] const Clock& clock() const { return clock_; }
 
   [[nodiscard]] EngineOptions options() const;
-  /// Engines for all ranks, or the first rank's error.
+  /// Engines for all ranks, or the first rank's error. `of_rank_0`: another way to the same files for that rank.
   [[nodiscard]] Result<std::vector<std::unique_ptr<CheckpointEngine>>> engines(Environment& environment,
-                                                                               const EngineOptions& options);
+                                                                               const EngineOptions& options,
+                                                                               Environment* of_rank_0 = nullptr);
   /// Restores all ranks; every rank sees `memories` (those that survived). The report of each rank.
   [[nodiscard]] Result<std::vector<RestoreReport>> restore_all(Environment& environment,
                                                                const std::vector<const SnapshotMemory*>& memories = {},
