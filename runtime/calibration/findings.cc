@@ -37,7 +37,7 @@ std::vector<LinkSample> link_samples(const Findings& findings) {
   std::vector<LinkSample> samples;
   for (std::size_t i = 0; i < findings.links.size(); ++i) {
     const auto of_rank = [i](const RankFindings& rank) -> const std::vector<double>& { return rank.links[i]; };
-    const double time = quantile_over_ranks(findings, 0.5, of_rank);
+    const double time = quantile_over_ranks(findings, 0.25, of_rank);  // see bench_collective
     ASSERT(time > 0, "collective {} was not measured", i);
     const auto ranks = static_cast<std::int64_t>(findings.ranks.size());
     samples.push_back(

@@ -99,10 +99,10 @@ Duration span_of(const std::vector<Span>& spans) {
   return end - begin;
 }
 
-Duration median_duration(const std::vector<Duration>& durations) {
+Duration quantile_duration(const std::vector<Duration>& durations, double q) {
   std::vector<double> values;
   for (const Duration duration : durations) values.push_back(seconds(duration));
-  return duration_from_seconds(median(values));
+  return duration_from_seconds(quantile(values, q));
 }
 
 }  // namespace
@@ -119,7 +119,7 @@ Result<Duration> bench_operator_overhead(const LaneRank& rank) {
     if (!spans.ok()) return spans.error();
     each.push_back(span_of(*spans) / kOperators);
   }
-  return median_duration(each);
+  return quantile_duration(each, 0.5);
 }
 
 Result<Duration> bench_collective(const LaneRank& rank, const Communication& communication, std::int64_t repeats) {
@@ -142,7 +142,7 @@ Result<Duration> bench_collective(const LaneRank& rank, const Communication& com
   }
   std::vector<Duration> cycles;
   for (std::size_t i = 2; i < ends.size(); ++i) cycles.push_back(ends[i] - ends[i - 1]);
-  return median_duration(cycles);
+  return quantile_duration(cycles, 0.25);
 }
 
 namespace {

@@ -24,7 +24,8 @@ struct LaneRank {
 [[nodiscard]] Result<Duration> bench_operator_overhead(const LaneRank& rank);
 
 /// Time of one collective between two operators of the compute lane, each of which waits for the one before: the way
-/// to the communication lane, the meeting, the transfer and the way back. `repeats` in a row; the median.
+/// to the communication lane, the meeting, the transfer and the way back. `repeats` in a row; the lower quartile,
+/// because a thread that sleeps on the link is what other programs delay most, and they only ever add.
 [[nodiscard]] Result<Duration> bench_collective(const LaneRank& rank, const Communication& communication,
                                                 std::int64_t repeats);
 
