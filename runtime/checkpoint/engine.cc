@@ -234,30 +234,19 @@ void CheckpointEngine::break_off(const Error& error) {
 }
 
 void CheckpointEngine::persist(Snapshot& snapshot) {
-  const Instant begin = clock_.now();
   Written written;
+  written.begin = clock_.now();
   const CommitResult result = write_and_commit(snapshot, written);
-  const Instant committed_at = clock_.now();
+  written.committed = clock_.now();
   std::optional<Error> error = result.error;
   const bool committed = result.outcome == CommitOutcome::Committed;
   if (committed) {
-    memory_.keep_units();
-    if (agreement_.rank() == 0 && options_.retention && !stop_writing_) {
-      const Result<Garbage> garbage =
-          collect_garbage(environment_, options_.folder, *options_.retention, CollectOptions{});
-      if (!garbage.ok()) error = garbage.error();
-    }
+    keep_units(snapshot);
+    if (const Status collected = collect(); !collected.ok()) error = collected.error();
   } else if (result.outcome == CommitOutcome::NotCommitted) {
     remove_files(snapshot.version);
   }
   const std::lock_guard lock(mutex_);
-  for (CheckpointOutcome& outcome : pending_) {
-    if (outcome.version != snapshot.version) continue;
-    outcome.persist_begin = begin;
-    outcome.durable = written.durable;
-    outcome.written = written.size;
-    outcome.committed = committed_at;
-  }
   if (committed) {
     memory_.complete_persist();
     last_committed_ = snapshot.version;
@@ -265,7 +254,35 @@ void CheckpointEngine::persist(Snapshot& snapshot) {
     memory_.fail_persist();
   }
   persist_from_ = snapshot.version + 1;
-  end(snapshot.version, committed ? CheckpointOutcome::Kind::Committed : CheckpointOutcome::Kind::Failed, error);
+  end_persist(snapshot.version, committed ? CheckpointOutcome::Kind::Committed : CheckpointOutcome::Kind::Failed,
+              written, error);
+}
+
+void CheckpointEngine::keep_units(const Snapshot& persisting) {
+  const Snapshot* leaving = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    leaving = memory_.superseded();
+  }
+  if (leaving != nullptr) memory_.keep_units(*leaving, persisting);
+}
+
+Status CheckpointEngine::collect() {
+  if (agreement_.rank() != 0 || !options_.retention || stop_writing_) return {};
+  const Result<Garbage> garbage = collect_garbage(environment_, options_.folder, *options_.retention, CollectOptions{});
+  return garbage.ok() ? Status() : Status(garbage.error());
+}
+
+void CheckpointEngine::end_persist(std::int64_t version, CheckpointOutcome::Kind kind, const Written& written,
+                                   std::optional<Error> error) {
+  for (CheckpointOutcome& outcome : pending_) {
+    if (outcome.version != version) continue;
+    outcome.persist_begin = written.begin;
+    outcome.durable = written.durable;
+    outcome.written = written.size;
+    outcome.committed = written.committed;
+  }
+  end(version, kind, std::move(error));
   persisting_ = false;
   changed_.notify_all();
 }

@@ -73,6 +73,7 @@ struct CheckpointOutcome {
   Instant copy_begin{}, copy_end{};
   Duration stall{};                                 // training waited for the copy
   Instant persist_begin{}, durable{}, committed{};  // durable: this rank's files
+  /// Why it failed; or, of a committed one, why garbage could not be collected.
   std::optional<Error> error = std::nullopt;
 };
 
@@ -114,7 +115,8 @@ class CheckpointEngine {
   [[nodiscard]] std::vector<CheckpointOutcome> take_outcomes();
   [[nodiscard]] std::int64_t last_committed() const;  // version; 0 if none was by this engine
 
-  /// Fault injection: this node's host memory is gone, and with it what was being copied or written.
+  /// Fault injection: this node's host memory is gone, and with it what was being copied or written. Waits for the
+  /// ranks with which it is writing; if they are gone, abort the communicator first.
   void lose_memory();
 
  private:
@@ -124,7 +126,7 @@ class CheckpointEngine {
   };
   struct Written {
     Bytes size{0};
-    Instant durable{};
+    Instant begin{}, durable{}, committed{};
   };
   CheckpointEngine(Backend& backend, Environment& environment, SnapshotMemory& memory, RankAgreement agreement,
                    const Clock& clock, EngineOptions options, std::int64_t first_version);
@@ -140,12 +142,16 @@ class CheckpointEngine {
   [[nodiscard]] Result<PartReference> write_files(const Snapshot& snapshot, Written& written);
   [[nodiscard]] CommitResult commit(const Snapshot& snapshot, const std::vector<std::int64_t>& codes);
   void remove_files(std::int64_t version);
+  void keep_units(const Snapshot& persisting);
+  [[nodiscard]] Status collect();
 
   // With the lock held:
   void end_copy(const Status& status);
   void break_off(const Error& error);
   void end(std::int64_t version, CheckpointOutcome::Kind kind, std::optional<Error> error = std::nullopt);
   void give_up(std::optional<std::int64_t> version);
+  void end_persist(std::int64_t version, CheckpointOutcome::Kind kind, const Written& written,
+                   std::optional<Error> error);
 
   Backend& backend_;
   Environment& environment_;

@@ -142,7 +142,8 @@ class Planner {
                                      std::int64_t number, const Version& version,
                                      std::vector<PieceCopy>& copies) const {
     const auto bound = bounds_.units.find(unit);
-    for (const auto& [candidate, list] : index_.versions_of(needs.front())) {
+    for (const auto& entry : index_.versions_of(needs.front())) {
+      const std::int64_t candidate = entry.first;
       if (bound != bounds_.units.end() && candidate > bound->second) continue;
       if (!allowed(candidate, number, version)) continue;
       const std::size_t before = copies.size();

@@ -80,17 +80,19 @@ Snapshot* SnapshotMemory::begin_persist(std::int64_t from) {
   return can_begin_persist(from) ? &snapshots_[buffers_.begin_persist()] : nullptr;
 }
 
-void SnapshotMemory::keep_units() {
-  const std::optional<std::size_t> superseded = buffers_.recovery();
-  const std::optional<std::size_t> persisting = find(BufferState::Persisting);
-  if (!superseded || !persisting) return;
+const Snapshot* SnapshotMemory::superseded() const {
+  const std::optional<std::size_t> recovery = buffers_.recovery();
+  return recovery ? &snapshots_[*recovery] : nullptr;
+}
+
+void SnapshotMemory::keep_units(const Snapshot& leaving, const Snapshot& persisting) {
   std::set<std::string> newer;
-  for (const HeldSlice& held : snapshots_[*persisting].slices) newer.insert(held.slice.unit);
-  std::map<std::string, std::vector<const HeldSlice*>> leaving;
-  for (const HeldSlice& held : snapshots_[*superseded].slices) {
-    if (!held.slice.unit.empty() && !newer.contains(held.slice.unit)) leaving[held.slice.unit].push_back(&held);
+  for (const HeldSlice& held : persisting.slices) newer.insert(held.slice.unit);
+  std::map<std::string, std::vector<const HeldSlice*>> units;
+  for (const HeldSlice& held : leaving.slices) {
+    if (!held.slice.unit.empty() && !newer.contains(held.slice.unit)) units[held.slice.unit].push_back(&held);
   }
-  for (const auto& [name, slices] : leaving) keep_unit(snapshots_[*superseded], name, slices);
+  for (const auto& [name, slices] : units) keep_unit(leaving, name, slices);
 }
 
 void SnapshotMemory::keep_unit(const Snapshot& from, const std::string& name,

@@ -61,9 +61,12 @@ class SnapshotMemory {
   /// buffer persists.
   [[nodiscard]] Snapshot* begin_persist(std::int64_t from);
   [[nodiscard]] bool can_begin_persist(std::int64_t from) const;
-  /// Copies the units that would be lost with the superseded recovery buffer. Before complete_persist; touches nothing
-  /// that a snapshot being filled needs, so it takes no lock. A unit for which there is no memory left is not held.
-  void keep_units();
+  /// The snapshot that complete_persist will supersede; nullptr if there is none.
+  [[nodiscard]] const Snapshot* superseded() const;
+  /// Copies the units of `leaving`, as superseded() said, that the one being persisted does not have. Reads these two
+  /// and what is held of units, which nothing else touches meanwhile: needs no lock. A unit for which there is no
+  /// memory left is not held.
+  void keep_units(const Snapshot& leaving, const Snapshot& persisting);
   void complete_persist();
   /// It waits as a snapshot in memory; its number is used up, so it is not written again.
   void fail_persist();
