@@ -49,7 +49,9 @@ struct EngineOptions {
   ParallelLayout layout;
   History history;            // RestoreReport::history if training goes on from a checkpoint
   Bytes shard_size{1 << 30};  // files are cut at about this size
-  int writer_count = 2;       // files that one rank writes at the same time
+  /// Files that one rank writes at the same time. One writer already prepares a block while the last one is written;
+  /// more pay where a single stream does not fill the storage and cores are free.
+  int writer_count = 1;
   /// Rank 0 collects garbage after each commit.
   std::optional<Retention> retention = Retention{};
   /// Copies from the device take at least bytes / rate: a slow link on purpose, for tests and studies. A run that uses

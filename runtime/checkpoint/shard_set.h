@@ -18,7 +18,7 @@ struct ShardSetRequest {
   std::int64_t step = 0;
   std::vector<Payload> payloads;
   Bytes shard_size{1 << 30};
-  int writer_count = 2;
+  int writer_count = 1;
 };
 
 /// Writes and syncs the rank's files: non-expert state and units apart, each cut at about `shard_size`, on
