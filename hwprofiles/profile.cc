@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/math.h"
+#include "base/overloaded.h"
 #include "hwprofiles/interpolation.h"
 
 namespace moecast {
@@ -19,13 +20,6 @@ double between(double a, double b, double fraction) {
 double clamp_to(const std::vector<std::int64_t>& grid, double value) {
   return std::clamp(value, static_cast<double>(grid.front()), static_cast<double>(grid.back()));
 }
-
-template <typename... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <typename... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
 
 }  // namespace
 

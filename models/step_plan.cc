@@ -5,16 +5,10 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "base/overloaded.h"
 
 namespace moecast {
 namespace {
-
-template <typename... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <typename... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
 
 double causal_pairs(const AttentionWork& work) {  // (query, key) pairs of the lower triangle
   const auto length = static_cast<double>(work.sequence);
