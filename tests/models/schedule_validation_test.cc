@@ -7,47 +7,17 @@
 #include <map>
 
 #include "base/random.h"
+#include "tests/models/pair_times_testing.h"
 #include "tests/models/step_plan_testing.h"
 
 namespace moecast {
 namespace {
 
 using testing_models::forward_wall;
+using testing_models::kTop1;
+using testing_models::kTop2;
 using testing_models::paired_model;
-
-struct Times {  // of one pair of blocks
-  std::int64_t attention, mlp, shared, gate, encode, dispatch, expert, combine, decode;
-
-  [[nodiscard]] std::int64_t of(const Operator& op) const {
-    const std::int64_t chunks = op.chunk_count;
-    switch (op.kind) {
-      case OpKind::Attention:
-        return attention;
-      case OpKind::Mlp:
-        return mlp;
-      case OpKind::SharedExpert:
-        return shared;
-      case OpKind::Gate:
-        return gate;
-      case OpKind::Encode:
-        return encode;
-      case OpKind::Dispatch:
-        return dispatch / chunks;
-      case OpKind::Expert:
-        return expert / chunks;
-      case OpKind::Combine:
-        return combine / chunks;
-      case OpKind::Decode:
-        return decode;
-      default:
-        return 0;
-    }
-  }
-};
-
-// Figure 7, multiplied by 2 so that halves are whole.
-constexpr Times kTop1{166, 76, 76, 66, 12, 108, 98, 178, 12};
-constexpr Times kTop2{166, 76, 0, 96, 26, 212, 198, 328, 24};
+using testing_models::PairTimes;
 
 StepPlan plan_of(const MoeModel& model, const Schedule& schedule, const OperatorTime& time = {}) {
   const ParallelLayout layout{.data = 8, .expert = 8};
@@ -56,7 +26,7 @@ StepPlan plan_of(const MoeModel& model, const Schedule& schedule, const Operator
   return plan.value();
 }
 
-double wall(const MoeModel& model, const Schedule& schedule, const Times& times) {
+double wall(const MoeModel& model, const Schedule& schedule, const PairTimes& times) {
   return static_cast<double>(
              forward_wall(plan_of(model, schedule), [&](const Operator& op) { return times.of(op); }).count()) /
          2;
@@ -91,7 +61,7 @@ TEST(ScheduleOfThePaper, AnOpenSlotIsTheBest) {
 }
 
 /// Equation 11 for one slot: mismatch of compute and communication before and after the experts.
-std::int64_t mismatch(const std::vector<std::int64_t>& window, std::int64_t slot, const Times& times) {
+std::int64_t mismatch(const std::vector<std::int64_t>& window, std::int64_t slot, const PairTimes& times) {
   std::int64_t before = 0, after = 0;
   for (std::size_t i = 0; i < window.size(); ++i) {
     (static_cast<std::int64_t>(i) + 1 < slot ? before : after) += window[i];
@@ -105,7 +75,7 @@ TEST(ScheduleOfThePaper, WallTimeAndEquation11ChooseTheSameSlot) {
   for (std::uint64_t trial = 0; trial < 200; ++trial) {
     std::array<std::int64_t, 9> draw{};
     for (std::uint64_t i = 0; i < draw.size(); ++i) draw[i] = 1 + random.below(200, trial, i);
-    const Times times{draw[0], draw[1], draw[2], draw[3], draw[4], draw[5], draw[6], draw[7], draw[8]};
+    const PairTimes times{draw[0], draw[1], draw[2], draw[3], draw[4], draw[5], draw[6], draw[7], draw[8]};
     const OperatorTime time = [&](const Operator& op) {
       return Duration(op.phase == Phase::Forward ? times.of(op) : 0);
     };

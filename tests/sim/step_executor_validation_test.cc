@@ -8,55 +8,24 @@
 #include "base/random.h"
 #include "sim/reproduce.h"
 #include "sim/step_executor.h"
+#include "tests/models/pair_times_testing.h"
 #include "tests/sim/scenario_testing.h"
 
 namespace moecast {
 namespace {
 
+using testing_models::kTop1;
+using testing_models::kTop2;
+using testing_models::PairTimes;
+
 const std::string kFolder = "experiments/scmoe_figure8/";
-
-/// Forward times of a pair of blocks in nanoseconds.
-struct PairTimes {
-  std::int64_t attention = 0, mlp = 0, shared = 0, gate = 0, encode = 0, dispatch = 0, expert = 0, combine = 0,
-               decode = 0;
-
-  [[nodiscard]] std::int64_t of(const Operator& op) const {
-    if (op.phase != Phase::Forward) return 0;
-    switch (op.kind) {
-      case OpKind::Attention:
-        return attention;
-      case OpKind::Mlp:
-        return mlp;
-      case OpKind::SharedExpert:
-        return shared;
-      case OpKind::Gate:
-        return gate;
-      case OpKind::Encode:
-        return encode;
-      case OpKind::Dispatch:
-        return dispatch / op.chunk_count;
-      case OpKind::Expert:
-        return expert / op.chunk_count;
-      case OpKind::Combine:
-        return combine / op.chunk_count;
-      case OpKind::Decode:
-        return decode;
-      default:
-        return 0;
-    }
-  }
-};
-
-// Figure 7, multiplied by 2 so that halves are whole.
-constexpr PairTimes kTop1{166, 76, 76, 66, 12, 108, 98, 178, 12};
-constexpr PairTimes kTop2{166, 76, 0, 96, 26, 212, 198, 328, 24};
 
 /// Costs in which collectives move one byte a nanosecond; half of their time is latency.
 PlanCosts costs_of(const StepPlan& plan, const PairTimes& times) {
   PlanCosts costs;
   costs.port = BytesPerSecond(1e9);
   for (const Operator& op : plan.operators) {
-    const std::int64_t time = times.of(op);
+    const std::int64_t time = op.phase == Phase::Forward ? times.of(op) : 0;
     if (!op.communication) {
       costs.operators.push_back({Duration(time)});
     } else {
