@@ -18,8 +18,6 @@ class AsynchronousFull final : public Policy {
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
     return restore_from_storage(history, damage, scenario_.costs);
   }
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
 

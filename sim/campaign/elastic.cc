@@ -18,8 +18,7 @@ class Elastic final : public Policy {
       : scenario_(scenario), settings_(std::get<ElasticSettings>(scenario.policy)) {}
 
   Cadence cadence(std::int64_t, Duration step_time) const override {
-    if (settings_.storage_interval == 0) return {};
-    return overlapped_cadence(scenario_, settings_.storage_interval, step_time, 1, 1);
+    return last_resort_cadence(scenario_, settings_.storage_interval, step_time);
   }
 
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
@@ -30,9 +29,7 @@ class Elastic final : public Policy {
     const bool clean = damage.taint == Instant::max();
     const std::int64_t nodes = scenario_.cluster.nodes();
     if (!clean || !strided_survive(gone, nodes, settings_.copies)) return plan;
-    plan.version = {damage.step, damage.stopped_at, damage.stopped_at};
-    plan.resume_step = damage.step;
-    plan.source = RestoreSource::Survivors;
+    resume_from_survivors(damage, plan);
     plan.load = settings_.reconfiguration;
     plan.writes_survive = damage.stopped.empty();  // a planned stop
     const auto left = static_cast<double>(nodes - std::ssize(damage.missing));
@@ -40,8 +37,6 @@ class Elastic final : public Policy {
     return plan;
   }
 
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
 

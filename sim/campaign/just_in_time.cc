@@ -15,23 +15,18 @@ class JustInTime final : public Policy {
       : scenario_(scenario), settings_(std::get<JustInTimeSettings>(scenario.policy)) {}
 
   Cadence cadence(std::int64_t, Duration step_time) const override {
-    if (settings_.storage_interval == 0) return {};
-    return overlapped_cadence(scenario_, settings_.storage_interval, step_time, 1, 1);
+    return last_resort_cadence(scenario_, settings_.storage_interval, step_time);
   }
 
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
     const bool clean = damage.taint == Instant::max();
     if (!clean || !strided_survive(damage.stopped, scenario_.cluster.nodes(), settings_.copies)) return plan;
-    plan.version = {damage.step, damage.stopped_at, damage.stopped_at};
-    plan.resume_step = damage.step;
-    plan.source = RestoreSource::Survivors;
+    resume_from_survivors(damage, plan);
     plan.load += scenario_.costs.snapshot_time(1) + scenario_.costs.persist_time(1);
     return plan;
   }
 
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
 

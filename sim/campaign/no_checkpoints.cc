@@ -12,8 +12,6 @@ class NoCheckpoints final : public Policy {
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
     return restore_from_storage(history, damage, costs_);
   }
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override { return 0; }
   double storage_bytes() const override { return 0; }
 

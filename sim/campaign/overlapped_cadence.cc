@@ -33,4 +33,9 @@ Cadence overlapped_cadence(const CampaignScenario& scenario, std::int64_t interv
   return out;
 }
 
+Cadence last_resort_cadence(const CampaignScenario& scenario, std::int64_t interval, Duration step_time) {
+  if (interval == 0) return {};
+  return overlapped_cadence(scenario, interval, step_time, 1, 1);
+}
+
 }  // namespace moecast

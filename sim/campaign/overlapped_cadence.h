@@ -12,4 +12,7 @@ namespace moecast {
 [[nodiscard]] Cadence overlapped_cadence(const CampaignScenario& scenario, std::int64_t interval, Duration step_time,
                                          double snapshot_share, double persist_share);
 
+/// Full checkpoints of that kind every `interval` steps, as a last resort of a policy that needs none; 0: none.
+[[nodiscard]] Cadence last_resort_cadence(const CampaignScenario& scenario, std::int64_t interval, Duration step_time);
+
 }  // namespace moecast

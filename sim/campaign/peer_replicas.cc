@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "sim/campaign/copy_groups.h"
 #include "sim/campaign/policy_makers.h"
 
 namespace moecast {
@@ -34,19 +33,10 @@ class PeerReplicas final : public Policy {
 
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
-    if (!neighbours_survive(damage.lost, scenario_.cluster.nodes(), settings_.copies)) return plan;
-    const auto held = history.newest_in_memory(damage.stopped_at, damage.taint);
-    if (!held || held->step < plan.version.step) return plan;
-    plan.version = *held;
-    plan.writes_survive = true;
-    plan.resume_step = held->step;
-    plan.source = damage.lost.empty() ? RestoreSource::Memory : RestoreSource::Peers;
-    plan.load = damage.lost.empty() ? scenario_.costs.memory_load_time() : scenario_.costs.peer_load_time();
+    take_from_copies(scenario_, history, damage, settings_.copies, plan);
     return plan;
   }
 
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override {
     return static_cast<double>(settings_.copies) * scenario_.costs.total_bytes(1);
   }

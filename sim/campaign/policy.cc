@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/assert.h"
+#include "sim/campaign/copy_groups.h"
 #include "sim/campaign/policy_makers.h"
 
 namespace moecast {
@@ -48,6 +49,24 @@ RestorePlan restore_from_storage(const CheckpointHistory& history, const Damage&
   plan.resume_step = plan.version.step;
   plan.load = costs.storage_load_time(1);
   return plan;
+}
+
+void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const Damage& damage,
+                      std::int64_t copies, RestorePlan& plan) {
+  if (!neighbours_survive(damage.lost, scenario.cluster.nodes(), copies)) return;
+  const auto held = history.newest_in_memory(damage.stopped_at, damage.taint);
+  if (!held || held->step < plan.version.step) return;
+  plan.version = *held;
+  plan.writes_survive = true;
+  plan.resume_step = held->step;
+  plan.source = damage.lost.empty() ? RestoreSource::Memory : RestoreSource::Peers;
+  plan.load = damage.lost.empty() ? scenario.costs.memory_load_time() : scenario.costs.peer_load_time();
+}
+
+void resume_from_survivors(const Damage& damage, RestorePlan& plan) {
+  plan.version = {damage.step, damage.stopped_at, damage.stopped_at};
+  plan.resume_step = damage.step;
+  plan.source = RestoreSource::Survivors;
 }
 
 }  // namespace moecast

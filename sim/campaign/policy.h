@@ -57,8 +57,8 @@ class Policy {
   [[nodiscard]] virtual RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage,
                                                  Instant now) const = 0;
   /// The plan was carried out.
-  virtual void restored(const RestorePlan& plan, const Damage& damage) = 0;
-  [[nodiscard]] virtual PolicyReport report() const = 0;
+  virtual void restored(const RestorePlan&, const Damage&) {}       // nothing to keep, unless a policy counts
+  [[nodiscard]] virtual PolicyReport report() const { return {}; }  // nothing counted
   /// Bytes that one checkpoint moves: into memory, and to storage when it goes there (whole job).
   [[nodiscard]] virtual double memory_bytes() const = 0;
   [[nodiscard]] virtual double storage_bytes() const = 0;
@@ -83,5 +83,13 @@ struct PolicyKind {
 /// way to storage when training stopped is lost with the processes that wrote it.
 [[nodiscard]] RestorePlan restore_from_storage(const CheckpointHistory& history, const Damage& damage,
                                                const CheckpointCosts& costs);
+
+/// Copies of the newest version in memory, in groups of `copies` neighbouring nodes: if every group keeps a member and
+/// the version is not older than the plan's, the plan takes it from there; else the plan stays as it is.
+void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const Damage& damage,
+                      std::int64_t copies, RestorePlan& plan);
+
+/// Those that still run have the state of the step at which training stopped: the plan goes on from it.
+void resume_from_survivors(const Damage& damage, RestorePlan& plan);
 
 }  // namespace moecast

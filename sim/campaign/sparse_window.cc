@@ -1,4 +1,3 @@
-#include "sim/campaign/copy_groups.h"
 #include "sim/campaign/policy_makers.h"
 
 namespace moecast {
@@ -31,15 +30,7 @@ class SparseWindow final : public Policy {
 
   RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
-    if (neighbours_survive(damage.lost, scenario_.cluster.nodes(), settings_.copies)) {
-      const auto held = history.newest_in_memory(damage.stopped_at, damage.taint);
-      if (held && held->step >= plan.version.step) {
-        plan.version = *held;
-        plan.writes_survive = true;
-        plan.source = damage.lost.empty() ? RestoreSource::Memory : RestoreSource::Peers;
-        plan.load = damage.lost.empty() ? scenario_.costs.memory_load_time() : scenario_.costs.peer_load_time();
-      }
-    }
+    take_from_copies(scenario_, history, damage, settings_.copies, plan);
     const double window = plan.version.step > 0 ? static_cast<double>(settings_.window) : 0;  // step 0 is whole
     const double steps = window * settings_.conversion_factor +
                          static_cast<double>(damage.step - plan.version.step) * settings_.replay_factor;
@@ -48,8 +39,6 @@ class SparseWindow final : public Policy {
     return plan;
   }
 
-  void restored(const RestorePlan&, const Damage&) override {}
-  PolicyReport report() const override { return {}; }
   double memory_bytes() const override {
     return static_cast<double>(settings_.copies) * scenario_.costs.total_bytes(1);
   }
