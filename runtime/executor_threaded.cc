@@ -1,6 +1,7 @@
 #include "runtime/executor_threaded.h"
 
 #include "runtime/executor_guard.h"
+#include "runtime/prompt_wakeup.h"
 
 namespace moecast {
 
@@ -60,6 +61,7 @@ void ThreadedExecutor::start_worker(LaneState& lane) {
 }
 
 void ThreadedExecutor::work(LaneState& lane) {
+  if (&lane == &lanes_[lane_index(Lane::Comm)]) ask_for_prompt_wakeups();
   for (std::uint32_t ended = lane.finished.load(std::memory_order_relaxed);; ++ended) {
     lane.begun.wait(ended, std::memory_order_acquire);
     if (stopping_) return;

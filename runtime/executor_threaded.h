@@ -14,8 +14,9 @@
 namespace moecast {
 
 /// The executor for backends that run a kernel on the calling thread: one thread for each lane (the caller is the
-/// compute lane). A finished operator sets its flag; whoever waits for it sleeps on that flag alone (futex), so an
-/// operator wakes nobody who does not need it. In steady state a step allocates only the spans that it returns.
+/// compute lane), that of the comm lane ahead of the others (runtime/prompt_wakeup.h). A finished operator sets its
+/// flag; whoever waits for it sleeps on that flag alone (futex), so an operator wakes nobody who does not need it. In
+/// steady state a step allocates only the spans that it returns.
 class ThreadedExecutor final : public Executor {
  public:
   explicit ThreadedExecutor(const Clock& clock) : clock_(clock) {}

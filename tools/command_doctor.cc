@@ -29,11 +29,26 @@ std::string gpu_reason(const Machine& machine) {
              : "built without the GPU module; build again with -DMOECAST_WITH_CUDA=ON (needs cuBLAS and NCCL)";
 }
 
+/// What the threads that communicate can do beside those that compute.
+const char* overlap_reason(Wakeup wakeup) {
+  switch (wakeup) {
+    case Wakeup::RealTime:
+      return "communication has real-time priority on its core";
+    case Wakeup::ShortSlice:
+      return "communication has a short time slice; real-time priority (ulimit -r 1) hides a little more";
+    case Wakeup::InTurn:
+      return "communication waits its turn for a core; allow real-time priority (ulimit -r 1)";
+  }
+  return "";
+}
+
 std::vector<Ability> abilities(const Machine& machine) {
   const std::size_t gpu_count = machine.gpus.ok() ? machine.gpus->devices.size() : 0;
   std::vector<Ability> out;
   out.push_back({"train and calibrate on the CPU", true,
                  fmt::format("ranks are threads; {} run side by side at full speed", machine.cores)});
+  out.push_back({"hide communication under compute there", machine.communication_wakeup != Wakeup::InTurn,
+                 overlap_reason(machine.communication_wakeup)});
   out.push_back({"train and calibrate on a GPU", gpu_count > 0,
                  gpu_count > 0 ? machine.gpus->devices.front().name : gpu_reason(machine)});
   const bool several = gpu_count > 1 && has_nccl(machine);

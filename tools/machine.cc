@@ -112,6 +112,7 @@ Machine look_at_machine() {
   machine.cores = usable_cores();
   machine.hardware_threads = std::max(1U, std::thread::hardware_concurrency());
   for (const CpuInstructions each : supported_cpu_instructions()) machine.instructions.emplace_back(to_text(each));
+  std::thread([&] { machine.communication_wakeup = ask_for_prompt_wakeups(); }).join();
   const std::string memory = content("/proc/meminfo");
   machine.memory = meminfo_value(memory, "MemTotal").value_or(Bytes(0));
   machine.memory_available = meminfo_value(memory, "MemAvailable").value_or(Bytes(0));

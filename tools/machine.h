@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "runtime/gpu_module.h"
+#include "runtime/prompt_wakeup.h"
 
 namespace moecast {
 
@@ -25,6 +26,7 @@ struct Machine {
   std::int64_t cores = 1;  // that this process may use
   std::int64_t hardware_threads = 1;
   std::vector<std::string> instructions;  // the CPU kernels' instruction sets that run here, best last
+  Wakeup communication_wakeup = Wakeup::InTurn;
   Bytes memory{0};
   Bytes memory_available{0};
   std::filesystem::path folder;  // the working folder, where results go

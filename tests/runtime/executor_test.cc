@@ -12,7 +12,12 @@
 
 #include <gtest/gtest.h>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include "runtime/cpu/cpu_backend.h"
+#include "runtime/prompt_wakeup.h"
 #include "tests/runtime/fake_stream_backend_testing.h"
 
 namespace moecast {
@@ -119,6 +124,27 @@ TEST(ThreadedExecutor, ComputeRunsOnTheCallerAndEveryOtherLaneKeepsItsThread) {
   EXPECT_EQ(threads[kComm].size(), 1U);
   EXPECT_FALSE(threads[kComm].contains(std::this_thread::get_id()));
 }
+
+#ifdef __linux__
+TEST(ThreadedExecutor, CommunicationAloneGetsTheBestWakeupThatTheSystemGrants) {
+  Wakeup granted = Wakeup::InTurn;
+  std::thread([&] { granted = ask_for_prompt_wakeups(); }).join();
+  Threaded threaded;
+  const StepPlan plan = make_plan({{kCompute, {}}, {kComm, {}}, {Lane::Storage, {}}});
+  std::mutex mutex;
+  std::map<Lane, int> policy;
+  FakeRunner runner([&](const Operator& op) -> Status {
+    const std::lock_guard lock(mutex);
+    policy[op.lane] = sched_getscheduler(0);
+    return {};
+  });
+  ASSERT_TRUE(threaded.executor->run_step(plan, runner, 0, Rank(0)).ok());
+  const int ours = sched_getscheduler(0);
+  EXPECT_EQ(policy[kComm], granted == Wakeup::RealTime ? SCHED_FIFO : ours);
+  EXPECT_EQ(policy[kCompute], ours);
+  EXPECT_EQ(policy[Lane::Storage], ours);
+}
+#endif
 
 TEST(ThreadedExecutor, OneLaneKeepsPlanOrderAndItsSpansFollowEachOther) {
   Threaded threaded;
