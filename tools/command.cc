@@ -45,6 +45,20 @@ OptionSpec output_folder_option(bool required) {
           .required = required};
 }
 
+OptionSpec set_option() {
+  return {.name = "set",
+          .kind = ValueKind::Setting,
+          .value = "POINTER=VALUE",
+          .help = "put a value into the file before it is read, by JSON pointer; may be given more than once"};
+}
+
+Result<JsonDocument> read_document(const std::string& path, const Arguments& arguments) {
+  Result<JsonDocument> document = JsonDocument::read(path);
+  if (!document.ok()) return document.error();
+  for (const Setting& setting : arguments.settings()) RETURN_IF_ERROR(document->set(setting.pointer, setting.value));
+  return document;
+}
+
 OptionSpec force_option() { return {.name = "force", .help = "replace what -o names if it exists"}; }
 
 std::vector<OptionSpec> with_result_file(std::vector<OptionSpec> options) {
@@ -59,8 +73,8 @@ std::vector<OptionSpec> with_result_file(std::vector<OptionSpec> options) {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      doctor_command(),   describe_command(), train_command(),     calibrate_command(),
-      simulate_command(), validate_command(), reproduce_command(), report_command(),
+      doctor_command(),   describe_command(), train_command(),     calibrate_command(), simulate_command(),
+      validate_command(), compare_command(),  reproduce_command(), report_command(),
   };
   return table;
 }

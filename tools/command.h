@@ -7,6 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/json_document.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "tools/options.h"
@@ -51,6 +52,10 @@ struct Command {
 [[nodiscard]] std::vector<OptionSpec> with_result_file(std::vector<OptionSpec> options);
 /// -o DIR: a result folder.
 [[nodiscard]] OptionSpec output_folder_option(bool required);
+/// --set: values of the document that the command reads.
+[[nodiscard]] OptionSpec set_option();
+/// The document in `path`, with what --set puts in.
+[[nodiscard]] Result<JsonDocument> read_document(const std::string& path, const Arguments& arguments);
 /// --force: what -o names may be replaced.
 [[nodiscard]] OptionSpec force_option();
 
@@ -61,6 +66,7 @@ struct Command {
 [[nodiscard]] Command calibrate_command();
 [[nodiscard]] Command simulate_command();
 [[nodiscard]] Command validate_command();
+[[nodiscard]] Command compare_command();
 [[nodiscard]] Command reproduce_command();
 [[nodiscard]] Command report_command();
 

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "hwprofiles/profile_json.h"
 #include "runtime/calibration/calibrate.h"
+#include "runtime/trainer/train_config.h"
 #include "tools/command.h"
 #include "tools/progress.h"
 
@@ -31,13 +32,31 @@ std::string today() {
   return fmt::format("{:%Y-%m-%d}", fmt::gmtime(now));
 }
 
+/// The ranks and the link of a training configuration.
+Status take_over(const std::string& path, CalibrationOptions& options) {
+  const Result<JsonDocument> document = JsonDocument::read(path);
+  if (!document.ok()) return document.error();
+  const Result<TrainConfig> config = read_train_config(*document);
+  if (!config.ok()) return config.error();
+  options.ranks = config->workload.layout.world_size();
+  options.pacing = config->runtime.link;
+  return {};
+}
+
 Result<CalibrationOptions> options_of(const Arguments& arguments) {
-  Result<std::optional<PacedLink>> link = pacing(arguments);
+  const Result<std::optional<PacedLink>> link = pacing(arguments);
   if (!link.ok()) return link.error();
   CalibrationOptions options;
+  if (const std::optional<std::string> config = arguments.text("for")) {
+    if (link->has_value() || arguments.flag("ranks")) {
+      return Error{ErrorKind::BadInput, "--for", "takes ranks and link from the file; they cannot be given beside it"};
+    }
+    RETURN_IF_ERROR(take_over(*config, options));
+  } else {
+    options.ranks = arguments.integer("ranks").value_or(options.ranks);
+    options.pacing = *link;
+  }
   options.name = *arguments.text("name");
-  options.ranks = *arguments.integer("ranks");
-  options.pacing = *link;
   options.budget = *arguments.duration("budget");
   options.date = today();
   return options;
@@ -85,11 +104,14 @@ Command calibrate_command() {
              .value = "NAME",
              .help = "of the profile",
              .fallback = "this_machine"},
+            {.name = "for",
+             .kind = ValueKind::Text,
+             .value = "CONFIG",
+             .help = "ranks and link as in this training configuration"},
             {.name = "ranks",
              .kind = ValueKind::Integer,
              .value = "N",
-             .help = "ranks that run at once",
-             .fallback = "2",
+             .help = "ranks that run at once [2]",
              .low = 1,
              .high = 256},
             {.name = "link-latency",
@@ -110,6 +132,7 @@ Command calibrate_command() {
              .choices = {"cpu"}}},
        .examples =
            {"moecast calibrate -o profile.json",
+            "moecast calibrate --for experiments/quickstart/train/top2.json -o profile.json",
             "moecast calibrate --link-latency \"200 us\" --link-bandwidth \"80 MB/s\" --budget \"20 s\" -o p.json"}},
       run};
 }

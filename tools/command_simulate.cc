@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Result<Scenario> load_scenario(const CommandContext& context) {
-  const Result<JsonDocument> document = JsonDocument::read(context.arguments.positionals().front());
+  const Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
   if (!document.ok()) return document.error();
   std::optional<HardwareProfile> profile;
   if (const std::optional<std::string> name = context.arguments.text("profile")) {
@@ -87,6 +87,7 @@ Command simulate_command() {
            .positionals = {{.name = "SCENARIO", .help = "a scenario (JSON)"}},
            .options = {output_folder_option(false),
                        force_option(),
+                       set_option(),
                        {.name = "profile",
                         .kind = ValueKind::Text,
                         .value = "PROFILE",

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Result<TrainConfig> load_config(const CommandContext& context) {
-  Result<JsonDocument> document = JsonDocument::read(context.arguments.positionals().front());
+  Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
   if (!document.ok()) return document.error();
   if (const std::optional<std::string> seed = context.arguments.text("seed")) {
     RETURN_IF_ERROR(document->set("/training/seed", *seed));
@@ -127,6 +127,7 @@ Command train_command() {
        .positionals = {{.name = "CONFIG", .help = "a training configuration (JSON)"}},
        .options = {output_folder_option(true),
                    force_option(),
+                   set_option(),
                    {.name = "steps",
                     .kind = ValueKind::Integer,
                     .value = "N",
@@ -139,7 +140,8 @@ Command train_command() {
                     .help = "seed, instead of the configuration's",
                     .low = 0,
                     .high = 9'007'199'254'740'992}},
-       .examples = {"moecast train experiments/quickstart/train/top2.json -o out/train/top2"}},
+       .examples = {"moecast train experiments/quickstart/train/top2.json -o out/train/top2",
+                    "moecast train top2.json -o out/fast --set \"/runtime/link/bandwidth=1 GB/s\" --set /name=fast"}},
       run};
 }
 

@@ -83,6 +83,10 @@ Status check_value(const OptionSpec& option, const std::string& text) {
       const Result<double> value = parse_fraction(text);
       return value.ok() ? Status() : Status(bad(place, value.error().message));
     }
+    case ValueKind::Setting: {
+      if (text.starts_with('/') && text.find('=') != std::string::npos) return {};
+      return bad(place, fmt::format("expected {}, such as /training/steps=20, found \"{}\"", option.value, text));
+    }
   }
   return {};
 }
@@ -103,9 +107,9 @@ Status check_positionals(const CommandSpec& spec, const std::vector<std::string>
   return {};
 }
 
-/// Fills `values` and `positionals` from what Boost found.
+/// Fills all three from what Boost found.
 Status collect(const CommandSpec& spec, const po::parsed_options& parsed, std::map<std::string, std::string>& values,
-               std::vector<std::string>& positionals) {
+               std::vector<Setting>& settings, std::vector<std::string>& positionals) {
   for (const po::option& found : parsed.options) {
     if (found.string_key.empty()) {
       positionals.insert(positionals.end(), found.value.begin(), found.value.end());
@@ -117,7 +121,11 @@ Status collect(const CommandSpec& spec, const po::parsed_options& parsed, std::m
     if (values.contains(option->name)) return bad(spec.name, fmt::format("--{} is given twice", option->name));
     const std::string text = found.value.empty() ? std::string() : found.value.front();
     RETURN_IF_ERROR(check_value(*option, text));
-    values[option->name] = text;
+    if (option->kind == ValueKind::Setting) {
+      settings.push_back({text.substr(0, text.find('=')), text.substr(text.find('=') + 1)});
+    } else {
+      values[option->name] = text;
+    }
   }
   return {};
 }
@@ -145,12 +153,13 @@ Result<Arguments> parse_arguments(const CommandSpec& spec, const std::vector<std
   const auto separator = std::find(words.begin(), words.end(), "--");
   const std::vector<std::string> options(words.begin(), separator);
   std::map<std::string, std::string> values;
+  std::vector<Setting> settings;
   std::vector<std::string> positionals;
   try {
     const po::options_description table = table_of(spec);
     const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
     const po::parsed_options parsed = po::command_line_parser(options).options(table).style(style).run();
-    RETURN_IF_ERROR(collect(spec, parsed, values, positionals));
+    RETURN_IF_ERROR(collect(spec, parsed, values, settings, positionals));
   } catch (const po::unknown_option& error) {
     return unknown_option(spec, error.get_option_name());
   } catch (const po::invalid_command_line_syntax& error) {
@@ -168,7 +177,7 @@ Result<Arguments> parse_arguments(const CommandSpec& spec, const std::vector<std
     }
     if (!option.fallback.empty()) values.try_emplace(option.name, option.fallback);
   }
-  return Arguments(std::move(values), std::move(positionals));
+  return Arguments(std::move(values), std::move(settings), std::move(positionals));
 }
 
 std::optional<std::string> Arguments::text(const std::string& name) const {

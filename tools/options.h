@@ -12,7 +12,16 @@
 
 namespace moecast {
 
-enum class ValueKind { Flag, Text, Choice, Integer, Time, Rate, Fraction };
+enum class ValueKind {
+  Flag,
+  Text,
+  Choice,
+  Integer,
+  Time,
+  Rate,
+  Fraction,
+  Setting,  // JSON_POINTER=VALUE; may be given more than once
+};
 
 /// One option of a command. The same table reads the command line and prints the help.
 struct OptionSpec {
@@ -45,11 +54,17 @@ struct CommandSpec {
   std::vector<std::string> examples = {};
 };
 
+/// One value of a JSON document that the command line replaces.
+struct Setting {
+  std::string pointer, value;
+};
+
 /// What the user gave, checked against the table: every value parses, every number is in range.
 class Arguments {
  public:
-  Arguments(std::map<std::string, std::string> values, std::vector<std::string> positionals)
-      : values_(std::move(values)), positionals_(std::move(positionals)) {}
+  Arguments(std::map<std::string, std::string> values, std::vector<Setting> settings,
+            std::vector<std::string> positionals)
+      : values_(std::move(values)), settings_(std::move(settings)), positionals_(std::move(positionals)) {}
 
   [[nodiscard]] bool flag(const std::string& name) const { return values_.contains(name); }
   /// Given, or its fallback; none if it has neither.
@@ -58,15 +73,18 @@ class Arguments {
   [[nodiscard]] std::optional<Duration> duration(const std::string& name) const;
   [[nodiscard]] std::optional<BytesPerSecond> bytes_per_second(const std::string& name) const;
   [[nodiscard]] std::optional<double> fraction(const std::string& name) const;
+  [[nodiscard]] const std::vector<Setting>& settings() const { return settings_; }  // as given
   [[nodiscard]] const std::vector<std::string>& positionals() const { return positionals_; }
 
  private:
   std::map<std::string, std::string> values_;
+  std::vector<Setting> settings_;
   std::vector<std::string> positionals_;
 };
 
 /// The words after the command's name. BadInput with one message, the nearest option or value beside it where there is
-/// one. No prefixes are guessed; an option given twice is an error; what follows "--" is never an option.
+/// one. No prefixes are guessed; an option given twice is an error (but for Settings); what follows "--" is never an
+/// option.
 [[nodiscard]] Result<Arguments> parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words);
 
 /// "10 %", "0.1", "2.5%": a fraction of 0 or more. BadInput otherwise.

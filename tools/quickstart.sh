@@ -48,7 +48,7 @@ for variant in "${variants[@]}"; do
 done
 
 step "3. Measure this machine: operators, and the same paced link"
-run $moecast calibrate --ranks 2 --link-latency "200 us" --link-bandwidth "80 MB/s" -o "$out/profile.json" --force
+run $moecast calibrate --for "experiments/quickstart/train/${variants[0]}.json" -o "$out/profile.json" --force
 
 step "4. Predict the four variants from that profile alone"
 for variant in "${variants[@]}"; do

@@ -27,8 +27,10 @@ Result<std::optional<LossCurve>> load_curve(const fs::path& path) {
   const auto loss = json.find("loss");
   const auto entropy = json.find("unigram_entropy");
   if (loss == json.end()) return std::optional<LossCurve>();
-  if (!loss->is_array() || entropy == json.end() || !entropy->is_number()) return bad_metrics(path);
-  LossCurve curve{{}, entropy->get<double>()};
+  const auto validation = json.find("validation_loss");
+  const auto is_number = [&](const auto& value) { return value != json.end() && value->is_number(); };
+  if (!loss->is_array() || !is_number(entropy) || !is_number(validation)) return bad_metrics(path);
+  LossCurve curve{{}, entropy->get<double>(), validation->template get<double>()};
   for (const Json& value : *loss) {
     if (!value.is_number()) return bad_metrics(path);
     curve.loss.push_back(value.get<double>());

@@ -15,6 +15,7 @@ namespace moecast {
 struct LossCurve {
   std::vector<double> loss;
   double unigram_entropy = 0;
+  double validation_loss = 0;
 };
 
 /// A run that `moecast train` or `moecast simulate` wrote.

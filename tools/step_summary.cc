@@ -5,14 +5,9 @@
 #include "models/metrics.h"
 
 namespace moecast {
-namespace {
-
-double exposed_share(const StepMetrics& metrics) {
-  return metrics.all_to_all.count() == 0 ? 0.0
-                                         : 100 * seconds(metrics.exposed_all_to_all) / seconds(metrics.all_to_all);
+double exposed_all_to_all_share(const StepMetrics& metrics) {
+  return metrics.all_to_all.count() == 0 ? 0 : seconds(metrics.exposed_all_to_all) / seconds(metrics.all_to_all);
 }
-
-}  // namespace
 
 void add_communication_rows(const Timeline& timeline, Table& table) {
   const StepMetrics metrics = step_metrics(timeline);
@@ -20,9 +15,9 @@ void add_communication_rows(const Timeline& timeline, Table& table) {
                                           pretty(metrics.exposed), 100 * metrics.overlap)});
   if (metrics.all_to_all.count() == 0) return;
   table.row(
-      {"all-to-all",
-       fmt::format("{:.0f} % of the MoE time; {:.0f} % of it exposed, at least {:.0f} % by the plan",
-                   100 * metrics.communication_share, exposed_share(metrics), exposed_share(bound_metrics(timeline)))});
+      {"all-to-all", fmt::format("{:.0f} % of the MoE time; {:.0f} % of it exposed, at least {:.0f} % by the plan",
+                                 100 * metrics.communication_share, 100 * exposed_all_to_all_share(metrics),
+                                 100 * exposed_all_to_all_share(bound_metrics(timeline)))});
 }
 
 }  // namespace moecast

@@ -18,6 +18,7 @@ CommandSpec spec() {
            {.name = "ranks", .kind = ValueKind::Integer, .value = "N", .help = "how many", .low = 1, .high = 64},
            {.name = "latency", .kind = ValueKind::Time, .value = "TIME", .help = "of a link"},
            {.name = "bandwidth", .kind = ValueKind::Rate, .value = "RATE", .help = "of a link"},
+           {.name = "set", .kind = ValueKind::Setting, .value = "POINTER=VALUE", .help = "a value"},
            {.name = "tolerance",
             .kind = ValueKind::Fraction,
             .value = "FRACTION",
@@ -48,6 +49,19 @@ TEST(Options, AnUnknownOneIsNamedWithTheNearestBesideIt) {
   EXPECT_EQ(problem({"in", "--rank", "2"}),
             "try: unknown option --rank; did you mean --ranks? (moecast try --help lists all)");
   EXPECT_NE(problem({"in", "--nothing-like-it"}).find("unknown option --nothing-like-it (moecast"), std::string::npos);
+}
+
+TEST(Options, SettingsKeepTheirOrderAndMayContainAnything) {
+  const Result<Arguments> result =
+      parse_arguments(spec(), {"in", "--set", "/a/b=1 GB/s", "--set=/name=x=y", "--set", "/empty="});
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const Setting& each : result->settings()) settings.emplace_back(each.pointer, each.value);
+  EXPECT_EQ(settings,
+            (std::vector<std::pair<std::string, std::string>>{{"/a/b", "1 GB/s"}, {"/name", "x=y"}, {"/empty", ""}}));
+  for (const char* wrong : {"a=1", "/a", ""}) {
+    EXPECT_NE(problem({"in", "--set", wrong}).find("expected POINTER=VALUE"), std::string::npos) << wrong;
+  }
 }
 
 TEST(Options, PrefixesAreNotGuessed) { EXPECT_NE(problem({"in", "--out", "x"}), "fine"); }

@@ -14,6 +14,7 @@
 #include "runtime/trainer/train_config.h"
 #include "sim/scenario.h"
 #include "tests/tools/program_testing.h"
+#include "tests/tools/run_testing.h"
 #include "tools/run_result.h"
 
 // Commands that run: train, simulate, calibrate, reproduce. Each either leaves a whole result or nothing.
@@ -211,6 +212,34 @@ TEST_F(Simulate, TakesAProfileInsteadOfItsOwnAndValidateTakesAScenario) {
   EXPECT_EQ(nlohmann::json::parse(same.out).at("median_error"), 0.0);
 }
 
+TEST_F(Simulate, PutsValuesIntoTheScenario) {
+  const Outcome outcome =
+      run(scenario_text(), {"--set", "/name=other", "--set", "/workload/batch/sequence=8", "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(nlohmann::json::parse(outcome.out).at("name"), "other");
+  const Outcome wrong = run(scenario_text(), {"--set", "/workload/batch/sequenze=8"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_NE(wrong.err.find("--set /workload/batch/sequenze"), std::string::npos) << wrong.err;
+}
+
+TEST(Compare, PutsRunsOfOneNameIntoOneRow) {
+  const TestFolder folder;
+  for (const auto& [place, command] : {std::pair("a", "train"), std::pair("b", "train"), std::pair("c", "simulate")}) {
+    testing_runs::write_run(folder.path() / place, command, "same", std::chrono::microseconds(10),
+                            ScheduleKind::Sequential);
+  }
+  const Outcome outcome = run_moecast({"compare", "a", "b", "c", "--json"}, folder.path());
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const nlohmann::json variants = nlohmann::json::parse(outcome.out).at("variants");
+  ASSERT_EQ(variants.size(), 2U);
+  EXPECT_EQ(variants[0].at("runs").size(), 2U);
+  EXPECT_EQ(variants[0].at("validation_loss"), (std::vector<double>{2.25, 2.25}));
+  EXPECT_TRUE(variants[1].at("validation_loss").empty());
+  const Outcome table = run_moecast({"compare", "a", "b", "c"}, folder.path());
+  EXPECT_NE(table.out.find("2.250 +- 0.000"), std::string::npos) << table.out;
+  EXPECT_EQ(run_moecast({"compare", "missing"}, folder.path()).exit_code, 2);
+}
+
 TEST(Calibrate, RefusesWhatMakesNoSense) {
   const TestFolder folder;
   const auto refused = [&](std::vector<std::string> words) {
@@ -223,6 +252,9 @@ TEST(Calibrate, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refused({"--link-latency", "200", "--link-bandwidth", "1 GB/s"}));
   EXPECT_TRUE(refused({"--link-latency", "200 us", "--link-bandwidth", "0 B/s"}));
   EXPECT_TRUE(refused({"--backend", "tpu"}));
+  EXPECT_TRUE(refused({"--for", "missing.json"}));
+  EXPECT_TRUE(
+      refused({"--for", (source_folder() / "experiments/quickstart/train/top2.json").string(), "--ranks", "4"}));
   EXPECT_EQ(run_moecast({"calibrate"}).exit_code, 2);
 }
 

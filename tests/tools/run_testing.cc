@@ -68,7 +68,8 @@ void write_run(const std::filesystem::path& folder, const std::string& command, 
   const RunInfo info{command, name, workload, 7, "0123456789ab", command == "train", "a made-up device"};
   ASSERT_TRUE(write_file_atomically(folder / "timeline.json", to_chrome_trace(timeline, info)).ok());
   if (command != "train") return;
-  const char* metrics = R"({"schema": "moecast.train/1", "loss": [4.1, 3.2, 2.5, 2.2], "unigram_entropy": 3.0})";
+  const char* metrics =
+      R"({"schema": "moecast.train/1", "loss": [4.1, 3.2, 2.5, 2.2], "unigram_entropy": 3.0, "validation_loss": 2.25})";
   ASSERT_TRUE(write_file_atomically(folder / "metrics.json", metrics).ok());
 }
 
