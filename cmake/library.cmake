@@ -17,7 +17,7 @@ endfunction()
 
 # moecast_add_tests(<folder>): one test program for each kind of test in tests/<folder>, with the kind as ctest label.
 # foo_test.cc is a unit test; foo_contract_test.cc, foo_fault_test.cc, foo_golden_test.cc, foo_validation_test.cc,
-# foo_tidy_test.cc and foo_gpu_test.cc carry their kind in the name.
+# foo_tidy_test.cc and foo_gpu_test.cc carry their kind in the name. foo_mpi_test.cc runs as four processes.
 function(moecast_add_tests folder)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
@@ -29,7 +29,17 @@ function(moecast_add_tests folder)
     list(FILTER rest EXCLUDE REGEX "_${kind}_test\\.cc$")
     moecast_add_test_program(${folder} ${kind} "${sources}" "${helpers}" "${arg_LINK}")
   endforeach()
+  set(sources ${all})
+  list(FILTER sources INCLUDE REGEX "_mpi_test\\.cc$")
+  list(FILTER rest EXCLUDE REGEX "_mpi_test\\.cc$")
+  moecast_add_mpi_test(${folder} "${sources}" "${helpers}" "${arg_LINK}")
   moecast_add_test_program(${folder} unit "${rest}" "${helpers}" "${arg_LINK}")
+endfunction()
+
+function(moecast_link_test_program program link)
+  target_link_libraries(${program} PRIVATE ${link} GTest::gtest Threads::Threads)
+  target_compile_definitions(${program} PRIVATE MOECAST_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                MOECAST_BINARY_DIR="${PROJECT_BINARY_DIR}")
 endfunction()
 
 function(moecast_add_test_program folder kind sources helpers link)
@@ -38,10 +48,24 @@ function(moecast_add_test_program folder kind sources helpers link)
   endif()
   set(program ${folder}_${kind}_tests)
   add_executable(${program} ${PROJECT_SOURCE_DIR}/tests/main.cc ${sources} ${helpers})
-  target_link_libraries(${program} PRIVATE ${link} GTest::gtest Threads::Threads)
-  target_compile_definitions(${program} PRIVATE MOECAST_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-                                                MOECAST_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  moecast_link_test_program(${program} "${link}")
   set_target_properties(${program} PROPERTIES ENABLE_EXPORTS ON)
   gtest_discover_tests(${program} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES LABELS ${kind} TIMEOUT 900)
+endfunction()
+
+# One ctest test: the whole program under the launcher. --oversubscribe and --allow-run-as-root are Open MPI's.
+function(moecast_add_mpi_test folder sources helpers link)
+  if(NOT sources OR NOT MOECAST_MPI_FOUND)
+    return()
+  endif()
+  set(program ${folder}_mpi_tests)
+  add_executable(${program} ${PROJECT_SOURCE_DIR}/tests/main.cc ${sources} ${helpers})
+  moecast_link_test_program(${program} "${link}")
+  set(open_mpi "")
+  if(MPI_CXX_LIBRARY_VERSION_STRING MATCHES "Open MPI" OR MPIEXEC_EXECUTABLE MATCHES "mpirun|mpiexec")
+    set(open_mpi --oversubscribe --allow-run-as-root)
+  endif()
+  add_test(NAME ${program} COMMAND ${MPIEXEC_EXECUTABLE} ${open_mpi} ${MPIEXEC_NUMPROC_FLAG} 4 $<TARGET_FILE:${program}>)
+  set_tests_properties(${program} PROPERTIES LABELS mpi TIMEOUT 900 PROCESSORS 2)
 endfunction()

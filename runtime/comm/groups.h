@@ -2,6 +2,8 @@
 
 #include <array>
 #include <memory>
+#include <string_view>
+#include <utility>
 
 #include "models/parallel_layout.h"
 #include "runtime/communicator.h"
@@ -9,6 +11,16 @@
 namespace moecast {
 
 inline constexpr int kGroupCount = 6;
+
+/// Every group of a layout and its name in messages.
+inline constexpr std::array<std::pair<Group, std::string_view>, kGroupCount> kGroupNames = {{
+    {Group::World, "world"},
+    {Group::Tensor, "tensor"},
+    {Group::Expert, "expert"},
+    {Group::Data, "data"},
+    {Group::ExpertData, "expert-data"},
+    {Group::Pipeline, "pipeline"},
+}};
 
 /// One rank's communicators: one for each Group of its layout (groups of a single rank included).
 class Groups {

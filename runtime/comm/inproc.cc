@@ -10,8 +10,6 @@
 namespace moecast {
 namespace {
 
-using Kind = InprocCall::Kind;
-
 class InprocCommunicator final : public Communicator {
  public:
   // Shared: the meeting lives as long as the last of its ranks.
@@ -25,7 +23,7 @@ class InprocCommunicator final : public Communicator {
                     std::span<const Segment> receive_segments) override {
     check_segments(send, send_segments);
     check_segments(receive, receive_segments);
-    const InprocCall call{Kind::AllToAll, send, receive, send_segments, receive_segments};
+    const InprocCall call{CallKind::AllToAll, send, receive, send_segments, receive_segments};
     return take_part(call, [&](double& port_bytes) {
       port_bytes = segment_port_bytes(*meeting_, rank_);
       return copy_segments(*meeting_, rank_);
@@ -33,7 +31,7 @@ class InprocCommunicator final : public Communicator {
   }
 
   Status all_reduce(Tensor buffer) override {
-    return take_part({Kind::AllReduce, buffer}, [&](double& port_bytes) -> Status {
+    return take_part({CallKind::AllReduce, buffer}, [&](double& port_bytes) -> Status {
       port_bytes = 2 * share_of_others() * buffer.bytes().value();
       sum_part_to_all(*meeting_, rank_);
       return {};
@@ -42,7 +40,7 @@ class InprocCommunicator final : public Communicator {
 
   Status reduce_scatter(Tensor buffer, Tensor shard) override {
     ASSERT(shard.dtype == buffer.dtype && shard.element_count() * size() == buffer.element_count());
-    return take_part({Kind::ReduceScatter, buffer, shard}, [&](double& port_bytes) -> Status {
+    return take_part({CallKind::ReduceScatter, buffer, shard}, [&](double& port_bytes) -> Status {
       port_bytes = share_of_others() * buffer.bytes().value();
       sum_part_to_shard(*meeting_, rank_);
       return {};
@@ -51,7 +49,7 @@ class InprocCommunicator final : public Communicator {
 
   Status all_gather(Tensor shard, Tensor buffer) override {
     ASSERT(shard.dtype == buffer.dtype && shard.element_count() * size() == buffer.element_count());
-    return take_part({Kind::AllGather, shard, buffer}, [&](double& port_bytes) -> Status {
+    return take_part({CallKind::AllGather, shard, buffer}, [&](double& port_bytes) -> Status {
       port_bytes = share_of_others() * buffer.bytes().value();
       gather_shards(*meeting_, rank_);
       return {};
@@ -60,7 +58,7 @@ class InprocCommunicator final : public Communicator {
 
   Status broadcast(Tensor buffer, int root) override {
     ASSERT(0 <= root && root < size());
-    InprocCall call{Kind::Broadcast, buffer};
+    InprocCall call{CallKind::Broadcast, buffer};
     call.root = root;
     return take_part(call, [&](double& port_bytes) -> Status {
       port_bytes = buffer.bytes().value();
@@ -71,7 +69,7 @@ class InprocCommunicator final : public Communicator {
 
   Result<std::vector<std::int64_t>> exchange(std::span<const std::int64_t> to_each_peer) override {
     ASSERT(static_cast<int>(to_each_peer.size()) == size());
-    InprocCall call{Kind::Exchange};
+    InprocCall call{CallKind::Exchange};
     call.values = to_each_peer;
     std::vector<std::int64_t> from_each_peer(to_each_peer.size());
     RETURN_IF_ERROR(take_part(call, [&](double& port_bytes) -> Status {
@@ -85,7 +83,7 @@ class InprocCommunicator final : public Communicator {
   }
 
   Status barrier() override {
-    return take_part({Kind::Barrier}, [](double&) -> Status { return {}; });
+    return take_part({CallKind::Barrier}, [](double&) -> Status { return {}; });
   }
 
   void abort(const Error& reason) override {
@@ -104,7 +102,7 @@ class InprocCommunicator final : public Communicator {
     Status moved = check_agreement(*meeting_);
     if (moved.ok()) moved = move(port_bytes);
     if (!moved.ok()) meeting_->fail(rank_, moved.error());
-    return meeting_->leave(port_bytes, call.kind != Kind::Barrier);
+    return meeting_->leave(port_bytes, call.kind != CallKind::Barrier);
   }
 
   [[nodiscard]] double share_of_others() const { return static_cast<double>(size() - 1) / size(); }
@@ -123,7 +121,7 @@ class InprocCommunicator final : public Communicator {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> make_inproc_group(int size, const InprocOptions& options,
+std::vector<std::unique_ptr<Communicator>> make_inproc_group(int size, const LinkOptions& options,
                                                              const std::string& name,
                                                              const std::vector<Rank>& members) {
   ASSERT(size >= 1, "a group of {} ranks", size);

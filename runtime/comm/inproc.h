@@ -1,23 +1,16 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/ids.h"
-#include "base/units.h"
 #include "models/parallel_layout.h"
 #include "runtime/comm/groups.h"
+#include "runtime/comm/pacing.h"
 #include "runtime/communicator.h"
 
 namespace moecast {
-
-struct InprocOptions {
-  std::optional<PacedLink> pacing = std::nullopt;  // no value: as fast as memory allows
-  /// How long a rank waits for its peers, and how long a paced transfer may take.
-  Duration timeout = std::chrono::seconds(60);
-};
 
 /// Threads of one process as ranks, data in host memory. A call meets its peers, each rank copies what it receives
 /// straight from the senders' buffers (sums are added in rank order), and nobody leaves before all have finished
@@ -30,11 +23,11 @@ struct InprocOptions {
 ///
 /// Safe after errors: a rank that gets an error may free its buffers, no peer still reads them. One communicator is
 /// used by one thread at a time; `abort` may come from any.
-[[nodiscard]] std::vector<std::unique_ptr<Communicator>> make_inproc_group(int size, const InprocOptions& options,
+[[nodiscard]] std::vector<std::unique_ptr<Communicator>> make_inproc_group(int size, const LinkOptions& options,
                                                                            const std::string& name = "world",
                                                                            const std::vector<Rank>& members = {});
 
 /// All groups of a layout, for every rank (index = global rank); `layout` must be valid (ParallelLayout::check).
-[[nodiscard]] std::vector<Groups> make_inproc_groups(const ParallelLayout& layout, const InprocOptions& options);
+[[nodiscard]] std::vector<Groups> make_inproc_groups(const ParallelLayout& layout, const LinkOptions& options);
 
 }  // namespace moecast

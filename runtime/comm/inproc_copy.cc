@@ -6,20 +6,10 @@
 
 #include <fmt/format.h>
 
+#include "runtime/comm/segments.h"
+
 namespace moecast {
 namespace {
-
-using Kind = InprocCall::Kind;
-
-std::int64_t row_bytes(const Tensor& tensor) {
-  return tensor.shape[0] == 0 ? 0 : tensor.bytes().count() / tensor.shape[0];
-}
-
-char* row_pointer(const Tensor& tensor, std::int64_t row) {
-  return static_cast<char*>(tensor.data) + row * row_bytes(tensor);
-}
-
-bool sizes_must_agree(Kind kind) { return kind != Kind::AllToAll && kind != Kind::Exchange && kind != Kind::Barrier; }
 
 std::string describe(const InprocMeeting& meeting, int rank) {
   const InprocCall& call = meeting.call(rank);
@@ -78,12 +68,6 @@ Status copy_from_peer(const InprocMeeting& meeting, int rank, int peer) {
     std::memcpy(row_pointer(mine.receive, to->row), row_pointer(theirs.send, from->row),
                 static_cast<std::size_t>(sent_rows * row_bytes(mine.receive)));
   }
-}
-
-double foreign_bytes(std::span<const Segment> segments, const Tensor& tensor, int rank) {
-  std::int64_t rows = 0;
-  for (const Segment& segment : segments) rows += segment.peer == rank ? 0 : segment.row_count;
-  return static_cast<double>(rows * row_bytes(tensor));
 }
 
 // Sums go through a block that stays in the first-level cache.

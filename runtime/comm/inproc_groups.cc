@@ -1,23 +1,12 @@
-#include <array>
 #include <string_view>
-#include <utility>
 
 #include "runtime/comm/inproc.h"
 
 namespace moecast {
 namespace {
 
-constexpr std::array<std::pair<Group, std::string_view>, kGroupCount> kGroupNames = {{
-    {Group::World, "world"},
-    {Group::Tensor, "tensor"},
-    {Group::Expert, "expert"},
-    {Group::Data, "data"},
-    {Group::ExpertData, "expert-data"},
-    {Group::Pipeline, "pipeline"},
-}};
-
 /// Makes the group that `rank` is the first member of, if it is, and hands every member its end.
-void make_group_led_by(const ParallelLayout& layout, const InprocOptions& options, Group group, std::string_view name,
+void make_group_led_by(const ParallelLayout& layout, const LinkOptions& options, Group group, std::string_view name,
                        Rank rank, std::vector<Groups>& groups) {
   const std::vector<Rank> members = layout.members(group, rank);
   if (members.front() != rank) return;
@@ -27,7 +16,7 @@ void make_group_led_by(const ParallelLayout& layout, const InprocOptions& option
 
 }  // namespace
 
-std::vector<Groups> make_inproc_groups(const ParallelLayout& layout, const InprocOptions& options) {
+std::vector<Groups> make_inproc_groups(const ParallelLayout& layout, const LinkOptions& options) {
   std::vector<Groups> groups(static_cast<std::size_t>(layout.world_size()));
   for (const auto& [group, name] : kGroupNames) {
     for (std::int32_t rank = 0; rank < layout.world_size(); ++rank) {

@@ -1,55 +1,13 @@
 #include "runtime/comm/inproc_meeting.h"
 
 #include <algorithm>
-#include <thread>
 
 #include <fmt/format.h>
 
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
+#include "runtime/comm/pacing.h"
 
 namespace moecast {
-namespace {
-
-// A sleep ends late by a context switch (and, in a virtual machine, by waking the core); so the last stretch is spun.
-constexpr std::chrono::microseconds kSpin{80};
-
-/// Linux may end a thread's sleeps up to 50 us late to save power; this thread asks it not to.
-void ask_for_exact_sleeps() {
-#ifdef __linux__
-  prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-#endif
-}
-
-void spin_until(std::chrono::steady_clock::time_point end) {
-  while (std::chrono::steady_clock::now() < end) {
-  }
-}
-
-}  // namespace
-
-const char* to_text(InprocCall::Kind kind) {
-  switch (kind) {
-    case InprocCall::Kind::AllToAll:
-      return "all_to_all";
-    case InprocCall::Kind::AllReduce:
-      return "all_reduce";
-    case InprocCall::Kind::ReduceScatter:
-      return "reduce_scatter";
-    case InprocCall::Kind::AllGather:
-      return "all_gather";
-    case InprocCall::Kind::Broadcast:
-      return "broadcast";
-    case InprocCall::Kind::Exchange:
-      return "exchange";
-    case InprocCall::Kind::Barrier:
-      return "barrier";
-  }
-  return "";
-}
-
-InprocMeeting::InprocMeeting(int size, const InprocOptions& options, std::string name, std::vector<Rank> members)
+InprocMeeting::InprocMeeting(int size, const LinkOptions& options, std::string name, std::vector<Rank> members)
     : options_(options),
       name_(std::move(name)),
       members_(std::move(members)),
@@ -109,8 +67,7 @@ Status InprocMeeting::leave(double port_bytes, bool pace) {
 }
 
 Status InprocMeeting::wait_for_link(Lock& lock) {
-  const double transfer = port_bytes_ == 0 ? 0 : port_bytes_ / options_.pacing->bandwidth.value();
-  const Duration needed = options_.pacing->latency + duration_from_seconds(transfer);
+  const Duration needed = paced_time(*options_.pacing, port_bytes_);
   const double bytes = port_bytes_;
   const SteadyTime begin = met_at_;  // peers that leave earlier may already meet again
   const bool stalls = needed > options_.timeout;
@@ -119,9 +76,7 @@ Status InprocMeeting::wait_for_link(Lock& lock) {
   changed_.wait_until(lock, end - kSpin, [&] { return error_.has_value(); });
   if (error_) return *error_;
   if (stalls) {
-    close({ErrorKind::RunFailed, name_ + " group",
-           fmt::format("the link stalled: {} were not through after {}",
-                       pretty(Bytes(static_cast<std::int64_t>(bytes))), pretty(options_.timeout))});
+    close(stalled_link(name_, bytes, options_.timeout));
     return *error_;
   }
   lock.unlock();

@@ -12,15 +12,16 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/units.h"
+#include "runtime/comm/call_kind.h"
 #include "runtime/comm/inproc.h"
+#include "runtime/comm/pacing.h"
 #include "runtime/communicator.h"
 
 namespace moecast {
 
 /// What one rank brings to a meeting: borrowed, valid until it has left.
 struct InprocCall {
-  enum class Kind { AllToAll, AllReduce, ReduceScatter, AllGather, Broadcast, Exchange, Barrier };
-  Kind kind = Kind::Barrier;
+  CallKind kind = CallKind::Barrier;
   Tensor send = {};
   Tensor receive = {};
   std::span<const Segment> send_segments = {};
@@ -29,14 +30,12 @@ struct InprocCall {
   int root = 0;
 };
 
-[[nodiscard]] const char* to_text(InprocCall::Kind kind);
-
 /// The meeting place of one group: who came with which call, until when peers read one another's memory, and the first
 /// error. It moves no data. Protocol of each rank and call: join (all are here), read peers' memory, leave (all have
 /// finished reading, and the paced link would be done by now). Thread-safe.
 class InprocMeeting {
  public:
-  InprocMeeting(int size, const InprocOptions& options, std::string name, std::vector<Rank> members);
+  InprocMeeting(int size, const LinkOptions& options, std::string name, std::vector<Rank> members);
 
   [[nodiscard]] int size() const { return static_cast<int>(calls_.size()); }
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -53,7 +52,6 @@ class InprocMeeting {
   void fail(int rank, Error error);
 
  private:
-  using SteadyTime = std::chrono::steady_clock::time_point;
   using Lock = std::unique_lock<std::mutex>;
 
   void admit_all();
@@ -62,7 +60,7 @@ class InprocMeeting {
   [[nodiscard]] Error missing_peers(int rank) const;
   void close(Error error);
 
-  InprocOptions options_;
+  LinkOptions options_;
   std::string name_;
   std::vector<Rank> members_;
   std::vector<InprocCall> calls_;  // slot r: written by rank r before it joins, read by all between join and leave

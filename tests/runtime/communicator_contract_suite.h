@@ -1,7 +1,8 @@
 #pragma once
 
-/// The contract of Communicator, over groups whose ranks are threads of this process. To run an implementation through
-/// it, include this header in one test file and write INSTANTIATE_TEST_SUITE_P(Name, CommunicatorContract,
+/// The contract of Communicator, over groups whose ranks are threads of this process, or processes that all run it. To
+/// run an implementation through it, include this header in one test file and write INSTANTIATE_TEST_SUITE_P(Name,
+/// CommunicatorContract,
 /// ::testing::ValuesIn(cases), communicator_case_name).
 
 #include <cstring>
@@ -23,6 +24,7 @@ namespace moecast::testing {
 struct CommunicatorCase {
   std::string name;  // letters and digits
   int size = 1;
+  /// By rank; null: the rank is another process that runs the same test.
   std::function<std::vector<std::unique_ptr<Communicator>>(int size)> make_group;
   std::function<std::unique_ptr<Backend>()> make_backend;  // of one rank; null: not on this machine, skipped
   std::vector<DType> summable = {DType::F32, DType::F64, DType::I32};
@@ -66,12 +68,6 @@ class RankEnd {
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
 };
 
-/// Runs `body` for every rank, each on a thread of its own.
-inline void for_every_rank(int size, const std::function<void(int)>& body) {
-  std::vector<std::jthread> threads;
-  for (int rank = 0; rank < size; ++rank) threads.emplace_back([&body, rank] { body(rank); });
-}
-
 class CommunicatorContract : public ::testing::TestWithParam<CommunicatorCase> {
  protected:
   void SetUp() override {
@@ -82,13 +78,15 @@ class CommunicatorContract : public ::testing::TestWithParam<CommunicatorCase> {
     auto group = GetParam().make_group(size());
     for (int rank = 0; rank < size(); ++rank) {
       const auto slot = static_cast<std::size_t>(rank);
-      ends_.push_back(std::make_unique<RankEnd>(std::move(group[slot]), *backends_[slot]));
+      if (group[slot]) ends_.push_back(std::make_unique<RankEnd>(std::move(group[slot]), *backends_[slot]));
     }
   }
 
   [[nodiscard]] int size() const { return GetParam().size; }
+  /// Runs `body` for every rank of this process, each on a thread of its own.
   void on_all(const std::function<void(RankEnd&)>& body) {
-    for_every_rank(size(), [&](int rank) { body(*ends_[static_cast<std::size_t>(rank)]); });
+    std::vector<std::jthread> threads;
+    for (const auto& end : ends_) threads.emplace_back([&body, &end] { body(*end); });
   }
 
   /// Values that differ by rank and place; small integers in every dtype where `exact`, else full random fractions.
@@ -185,13 +183,17 @@ struct ExchangePattern {
 };
 
 TEST_P(CommunicatorContract, KnowsItsPlaceInTheGroup) {
-  std::vector<int> ranks(static_cast<std::size_t>(size()));
+  std::vector<std::int64_t> everyone(static_cast<std::size_t>(size()));
+  std::iota(everyone.begin(), everyone.end(), 0);
   on_all([&](RankEnd& end) {
     EXPECT_EQ(end.communicator().size(), size());
     EXPECT_FALSE(end.communicator().name().empty());
-    ranks[static_cast<std::size_t>(end.rank())] = end.rank();
+    // Every peer finds this rank at the place that it claims.
+    const std::vector<std::int64_t> own(static_cast<std::size_t>(size()), end.rank());
+    const auto ranks = end.communicator().exchange(own);
+    ASSERT_TRUE(ranks.ok());
+    EXPECT_EQ(*ranks, everyone);
   });
-  for (int rank = 0; rank < size(); ++rank) EXPECT_EQ(ranks[static_cast<std::size_t>(rank)], rank);
 }
 
 TEST_P(CommunicatorContract, AllToAllPutsEverySegmentWhereItsReceiverSays) {

@@ -13,8 +13,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-InprocOptions with_timeout(Duration timeout) {
-  InprocOptions options;
+LinkOptions with_timeout(Duration timeout) {
+  LinkOptions options;
   options.timeout = timeout;
   return options;
 }
@@ -75,7 +75,7 @@ TEST(InprocFault, AbortReleasesWaitingPeersWithTheReason) {
 }
 
 TEST(InprocFault, AbortEndsAPacedTransferThatWouldTakeAnHour) {
-  InprocOptions options = with_timeout(std::chrono::hours(2));
+  LinkOptions options = with_timeout(std::chrono::hours(2));
   options.pacing = PacedLink{std::chrono::hours(1), BytesPerSecond(1e9)};
   auto group = make_inproc_group(2, options);
   std::vector<float> values(2, 1.0F);
@@ -97,7 +97,7 @@ TEST(InprocFault, AbortEndsAPacedTransferThatWouldTakeAnHour) {
 }
 
 TEST(InprocFault, LinkThatStallsPastTheTimeoutIsAnError) {
-  InprocOptions options = with_timeout(milliseconds(30));
+  LinkOptions options = with_timeout(milliseconds(30));
   options.pacing = PacedLink{std::chrono::hours(1), BytesPerSecond(1e9)};
   auto group = make_inproc_group(2, options);
   std::vector<float> values(2, 1.0F);
@@ -167,7 +167,7 @@ TEST(InprocFault, BuffersMayBeFreedAsSoonAsTheCallFails) {
 }
 
 TEST(InprocPacing, NobodyLeavesBeforeTheLinkIsThrough) {
-  InprocOptions options;
+  LinkOptions options;
   options.pacing = PacedLink{milliseconds(2), BytesPerSecond(1e6)};
   auto group = make_inproc_group(2, options);
   std::vector<float> buffer(4000);

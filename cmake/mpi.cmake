@@ -1,0 +1,16 @@
+# Finds MPI. Sets MOECAST_MPI_FOUND; runtime/comm/mpi.cc is the only file that uses it. Sanitizers do not know what an MPI
+# library does with memory and threads, so their builds go without.
+set(MOECAST_MPI_FOUND FALSE)
+if(MOECAST_WITH_MPI STREQUAL "ON" OR (MOECAST_WITH_MPI STREQUAL "AUTO" AND NOT MOECAST_SANITIZE))
+  set(MPI_CXX_SKIP_MPICXX TRUE)
+  find_package(MPI QUIET COMPONENTS CXX)
+  set(MOECAST_MPI_FOUND ${MPI_CXX_FOUND})
+endif()
+if(MOECAST_WITH_MPI STREQUAL "ON" AND NOT MOECAST_MPI_FOUND)
+  message(FATAL_ERROR "MOECAST_WITH_MPI is ON, but no MPI was found.")
+endif()
+if(MOECAST_MPI_FOUND)
+  message(STATUS "moecast: MPI on (${MPI_CXX_LIBRARY_VERSION_STRING}${MPI_CXX_VERSION})")
+else()
+  message(STATUS "moecast: MPI off (none found, or switched off)")
+endif()
