@@ -49,6 +49,9 @@ class Communicator {
   virtual void abort(const Error& reason) = 0;
 };
 
+/// What went wrong on this rank before the ranks work together, or that it went wrong on another: nobody goes on alone.
+[[nodiscard]] Status share_failure(Communicator& group, const Status& own);
+
 /// A deliberately slow link so that overlap can be exercised on one machine: a transfer of n bytes per rank that leave
 /// the rank takes at least latency + n / bandwidth from the moment when all ranks of the group have entered. A paced
 /// run says so in everything it writes.

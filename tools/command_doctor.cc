@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/comm/mpi.h"
 #include "tools/command.h"
 #include "tools/machine.h"
 #include "tools/revision.h"
@@ -42,6 +43,11 @@ const char* overlap_reason(Wakeup wakeup) {
   return "";
 }
 
+std::string mpi_reason(const Machine& machine) {
+  if (!MpiWorld::is_built()) return "built without MPI; install one (libopenmpi-dev, openmpi-bin) and build again";
+  return machine.mpi.path.empty() ? "mpirun was not found" : "mpirun -n N moecast train CONFIG, N ranks in the layout";
+}
+
 std::vector<Ability> abilities(const Machine& machine) {
   const std::size_t gpu_count = machine.gpus.ok() ? machine.gpus->devices.size() : 0;
   std::vector<Ability> out;
@@ -57,9 +63,8 @@ std::vector<Ability> abilities(const Machine& machine) {
                  : gpu_count == 0 ? "no usable GPU"
                  : gpu_count == 1 ? "one GPU only"
                                   : "libnccl.so.2 was not found"});
-  out.push_back({"ranks on several machines (MPI)", false,
-                 machine.mpi.path.empty() ? "mpirun was not found, and this version has no MPI communicator yet"
-                                          : "this version has no MPI communicator yet"});
+  out.push_back({"ranks as processes, on several machines (MPI)", MpiWorld::is_built() && !machine.mpi.path.empty(),
+                 mpi_reason(machine)});
   out.push_back({"simulate, reproduce, validate, report", true, "any machine; no GPU needed"});
   return out;
 }

@@ -86,24 +86,54 @@ std::string summary(const TrainConfig& config, const TrainResult& result, const 
   return fmt::format("{}\n{}", style.paint(config.name, Tone::Strong), table.text(style, "  "));
 }
 
-Result<TrainResult> train_with_progress(const TrainConfig& config, const CommandContext& context) {
+Result<TrainResult> train_with_progress(const TrainConfig& config, const MpiWorld* world,
+                                        const CommandContext& context) {
   const SteadyClock clock;
   ProgressLine progress(config.name, context.show_progress, clock, stderr);
   const auto on_step = [&](const TrainProgress& step) {
     progress.update(step.step, step.steps, fmt::format("loss {:.3f}  {} a step", step.loss, pretty(step.step_time)));
   };
-  return train(config, context.log, on_step, context.stop);
+  return world == nullptr ? train(config, context.log, on_step, context.stop)
+                          : train_as_process(*world, config, context.log, on_step, context.stop);
+}
+
+/// This process's part of the run, if mpirun started several.
+Result<std::unique_ptr<MpiWorld>> start_processes() {
+  if (!MpiWorld::is_launched()) return std::unique_ptr<MpiWorld>();
+  return MpiWorld::start();
+}
+
+/// The folder for the results, on the process that writes them; no process goes on if that fails.
+Result<std::optional<OutputFolder>> create_output(const CommandContext& context, const MpiWorld* world) {
+  std::optional<OutputFolder> output;
+  Status status;
+  if (world == nullptr || world->rank() == 0) {
+    Result<OutputFolder> created =
+        OutputFolder::create(*context.arguments.text("output"), context.arguments.flag("force"));
+    if (created.ok()) {
+      output.emplace(std::move(created).value());
+    } else {
+      status = created.error();
+    }
+  }
+  if (world != nullptr) status = share_failure(*world->make_world_group("start", {}), status);
+  if (!status.ok()) return status.error();
+  return output;
 }
 
 Status run(const CommandContext& context) {
   Result<TrainConfig> config = load_config(context);
   if (!config.ok()) return config.error();
-  const std::string path = *context.arguments.text("output");
-  Result<OutputFolder> output = OutputFolder::create(path, context.arguments.flag("force"));
-  if (!output.ok()) return output.error();
-  const Result<TrainResult> result = train_with_progress(*config, context);
+  const Result<std::unique_ptr<MpiWorld>> world = start_processes();
+  if (!world.ok()) return world.error();
+  Result<std::optional<OutputFolder>> created = create_output(context, world->get());
+  if (!created.ok()) return created.error();
+  const Result<TrainResult> result = train_with_progress(*config, world->get(), context);
   if (!result.ok()) return result.error();
+  std::optional<OutputFolder>& output = *created;
+  if (!output) return {};  // another process writes
 
+  const std::string path = *context.arguments.text("output");
   config->workload.schedule = result->schedule;
   const Json resolved = to_json(*config, path);
   const Json metrics = metrics_json(*config, *result, resolved);
@@ -141,7 +171,9 @@ Command train_command() {
                     .low = 0,
                     .high = 9'007'199'254'740'992}},
        .examples = {"moecast train experiments/quickstart/train/top2.json -o out/train/top2",
-                    "moecast train top2.json -o out/fast --set \"/runtime/link/bandwidth=1 GB/s\" --set /name=fast"}},
+                    "mpirun -n 2 moecast train experiments/quickstart/train/top2.json -o out/train/top2",
+                    "moecast train top2.json -o out/fast --set \"/runtime/link/bandwidth=1 GB/s\" --set /name=fast"},
+       .several_processes = true},
       run};
 }
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
+#include "runtime/comm/mpi.h"
 #include "tools/command.h"
 #include "tools/help.h"
 #include "tools/interrupt.h"
@@ -47,7 +48,9 @@ nlohmann::ordered_json error_json(const Error& error) {
           {"problems", problems}};
 }
 
+/// Of several processes that a launcher started, the first speaks for all: they fail together.
 int fail(const Error& error, bool json) {
+  if (MpiWorld::launched_rank() > 0) return exit_code(error.kind);
   const std::string text = json ? to_json_text(error_json(error)) : fmt::format("moecast: {}\n", error.text());
   std::fwrite(text.data(), 1, text.size(), stderr);
   return exit_code(error.kind);
@@ -77,10 +80,15 @@ int run_command(const Command& command, const std::vector<std::string>& words) {
     fmt::print("{}", command_help(spec, style));
     return 0;
   }
-  Log log(level_of(arguments));
-  const bool quiet = arguments.flag("quiet");
+  if (MpiWorld::is_launched() && !spec.several_processes) {
+    return fail({ErrorKind::BadInput, spec.name, "is one process: start it without mpirun"}, false);
+  }
+  const bool follows = MpiWorld::launched_rank() > 0;
+  const bool quiet = arguments.flag("quiet") || follows;
+  Log log(follows ? LogLevel::Error : level_of(arguments));
   const CommandContext context{
-      arguments, log, style, arguments.flag("json"), quiet, !quiet && is_terminal(stderr), stop_on_interrupt()};
+      arguments,          log, style, arguments.flag("json") && !follows, quiet, !quiet && is_terminal(stderr),
+      stop_on_interrupt()};
   const Status status = command.run(context);
   if (!status.ok()) {
     std::fflush(stdout);

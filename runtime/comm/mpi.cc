@@ -12,12 +12,21 @@
 
 namespace moecast {
 
-bool MpiWorld::is_launched() {
+namespace {
+
+/// Set by Open MPI, by launchers that speak PMIx (srun among them), by MPICH.
+const char* rank_of_launcher() {
   for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-    if (std::getenv(variable) != nullptr) return true;
+    if (const char* rank = std::getenv(variable)) return rank;
   }
-  return false;
+  return nullptr;
 }
+
+}  // namespace
+
+bool MpiWorld::is_launched() { return rank_of_launcher() != nullptr; }
+
+int MpiWorld::launched_rank() { return is_launched() ? std::atoi(rank_of_launcher()) : 0; }
 
 #ifdef MOECAST_HAS_MPI
 namespace {
@@ -83,6 +92,8 @@ class MpiTransport final : public Transport {
 
 }  // namespace
 
+bool MpiWorld::is_built() { return true; }
+
 Result<std::unique_ptr<MpiWorld>> MpiWorld::start() {
   int threads = MPI_THREAD_SINGLE;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads);
@@ -134,6 +145,8 @@ void MpiWorld::abort(int exit_code) const {
   std::abort();  // not reached
 }
 #else
+
+bool MpiWorld::is_built() { return false; }
 
 Result<std::unique_ptr<MpiWorld>> MpiWorld::start() {
   return Error{ErrorKind::Unavailable, "MPI",

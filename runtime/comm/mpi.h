@@ -14,8 +14,11 @@ namespace moecast {
 /// process's life. Built without MPI, `start` says so.
 class MpiWorld {
  public:
+  [[nodiscard]] static bool is_built();
   /// Was this process started by such a launcher? Looks at the environment only.
   [[nodiscard]] static bool is_launched();
+  /// The rank that the launcher gave this process; 0 without one.
+  [[nodiscard]] static int launched_rank();
   /// Starts the library. Unavailable if this build has none or if it does not let several threads call it.
   [[nodiscard]] static Result<std::unique_ptr<MpiWorld>> start();
   /// Ends the library; all ranks together.

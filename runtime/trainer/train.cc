@@ -1,8 +1,7 @@
 #include "runtime/trainer/train.h"
 
-#include <condition_variable>
+#include <atomic>
 #include <exception>
-#include <mutex>
 #include <thread>
 
 #include <fmt/format.h>
@@ -10,6 +9,7 @@
 #include "runtime/comm/inproc.h"
 #include "runtime/cpu/cpu_backend.h"
 #include "runtime/trainer/director.h"
+#include "runtime/trainer/process_meeting.h"
 #include "runtime/trainer/slot_choice.h"
 
 namespace moecast {
@@ -30,11 +30,15 @@ Status check_runtime(const TrainConfig& config) {
   if (compute_type(config.workload) == DType::BF16) {
     return bad(config.name, "precision bf16: the CPU backend computes in f32 or f64");
   }
-  const std::int64_t ranks = config.workload.layout.world_size();
-  if (ranks > kMaxRanks) {
-    return bad(config.name, fmt::format("{} ranks: at most {} threads stand in for ranks", ranks, kMaxRanks));
-  }
   return {};
+}
+
+Status check_threads(const TrainConfig& config) {
+  const std::int64_t ranks = config.workload.layout.world_size();
+  if (ranks <= kMaxRanks) return {};
+  return bad(config.name,
+             fmt::format("{} ranks: at most {} threads stand in for ranks; start as many processes (mpirun)", ranks,
+                         kMaxRanks));
 }
 
 Status check_fault(const TrainConfig& config, const StepPlan& plan) {
@@ -47,65 +51,19 @@ Status check_fault(const TrainConfig& config, const StepPlan& plan) {
                                       plan.operators.back().name()));
 }
 
-std::string timeline_source(const TrainConfig& config) {
+std::string timeline_source(const TrainConfig& config, std::string_view communicator) {
   std::string link = "unpaced";
   if (config.runtime.link) {
     link = fmt::format("paced {}, latency {}", to_text(config.runtime.link->bandwidth),
                        to_text(config.runtime.link->latency));
   }
-  return fmt::format("measured: cpu x{}, inproc {}", config.workload.layout.world_size(), link);
+  return fmt::format("measured: cpu x{}, {} {}", config.workload.layout.world_size(), communicator, link);
 }
 
-/// Where the ranks meet between tasks. The last to arrive asks the director for the next task.
-class MeetingPoint {
- public:
-  MeetingPoint(Director& director, std::size_t ranks) : director_(director), outcomes_(ranks) {}
-
-  /// Brings what `rank` got from the last task; returns the next one. A rank that failed brings nothing.
-  Task arrive(std::size_t rank, std::optional<StepOutcome> outcome) {
-    std::unique_lock lock(mutex_);
-    outcomes_[rank] = std::move(outcome);
-    if (++arrived_ == outcomes_.size()) {
-      arrived_ = 0;
-      task_ = next_task();
-      ++meeting_;
-      changed_.notify_all();
-    } else {
-      changed_.wait(lock, [&, meeting = meeting_] { return meeting_ != meeting; });
-    }
-    return task_;
-  }
-  /// May be called by any thread at any time.
-  void fail(const Error& error) {
-    const std::lock_guard lock(mutex_);
-    director_.fail(error);
-  }
-
- private:
-  /// An exception (the caller's on_step, out of memory) ends the run like any failure: every rank must hear of it.
-  Task next_task() {
-    try {
-      return director_.next(outcomes_);
-    } catch (const std::exception& exception) {
-      director_.fail({ErrorKind::RunFailed, "between steps", exception.what()});
-      return {};
-    }
-  }
-
-  std::mutex mutex_;  // guards all below, and the director
-  std::condition_variable changed_;
-  Director& director_;
-  std::vector<std::optional<StepOutcome>> outcomes_;
-  std::size_t arrived_ = 0;
-  std::uint64_t meeting_ = 0;
-  Task task_;
-};
-
-/// What the rank threads share; borrowed.
+/// What a rank needs of the run; borrowed.
 struct Run {
   const TrainConfig& config;
   const TokenText& text;
-  const std::vector<Groups>& groups;
   const Clock& clock;
   MeetingPoint& meeting;
 };
@@ -128,9 +86,8 @@ Result<StepOutcome> do_task(const Run& run, const Task& task, Rank rank, RankTra
   return trainer.run(*task.plan, batch, step, task.optimizer);
 }
 
-void run_tasks(const Run& run, Rank rank) {
+void run_tasks(const Run& run, const Groups& groups, Rank rank) {
   const std::unique_ptr<Backend> backend = make_cpu_backend();
-  const Groups& groups = run.groups[rank.index()];
   RankTrainerOptions options{run.config.workload, rank, *backend, groups, run.clock};
   options.seed = run.config.seed;
   options.gradient_clip = run.config.optimizer.gradient_clip;
@@ -141,8 +98,8 @@ void run_tasks(const Run& run, Rank rank) {
 
   TokenBatch batch;
   std::optional<StepOutcome> outcome;
-  for (Task task = run.meeting.arrive(rank.index(), {}); task.kind != Task::Kind::End;
-       task = run.meeting.arrive(rank.index(), std::move(outcome))) {
+  for (Task task = run.meeting.arrive(rank, {}); task.kind != Task::Kind::End;
+       task = run.meeting.arrive(rank, std::move(outcome))) {
     outcome.reset();
     Result<StepOutcome> done = do_task(run, task, rank, **trainer, batch);
     if (done.ok()) {
@@ -153,52 +110,97 @@ void run_tasks(const Run& run, Rank rank) {
   }
 }
 
-/// A rank whose thread threw outside an operator (out of memory, say) has left the meeting for good: the others must
-/// not wait for it.
-void run_rank(const Run& run, Rank rank) {
+/// A rank that threw outside an operator (out of memory, say) has left the work for good: the others must not wait for
+/// it.
+void run_rank(const Run& run, const Groups& groups, Rank rank) {
   try {
-    run_tasks(run, rank);
+    run_tasks(run, groups, rank);
   } catch (const std::exception& exception) {
     const Error error{ErrorKind::RunFailed, fmt::format("rank {}", rank.value()), exception.what()};
     run.meeting.fail(error);
-    run.groups[rank.index()].abort(error);
-    while (run.meeting.arrive(rank.index(), {}).kind != Task::Kind::End) {
+    groups.abort(error);
+    while (run.meeting.arrive(rank, {}).kind != Task::Kind::End) {
     }
   }
+}
+
+struct Prepared {
+  StepPlan plan;
+  TokenText text;
+};
+
+Result<Prepared> prepare(const TrainConfig& config) {
+  RETURN_IF_ERROR(check_runtime(config));
+  Result<StepPlan> plan = plan_with_first_slots(config.workload);
+  if (!plan.ok()) return plan.error();
+  RETURN_IF_ERROR(check_fault(config, *plan));
+  Result<TokenText> text =
+      load_token_text(config.text, config.workload.model.vocabulary, config.workload.batch.sequence);
+  if (!text.ok()) return text.error();
+  return Prepared{std::move(plan).value(), std::move(text).value()};
+}
+
+/// As `prepare`, when each rank is a process.
+Result<Prepared> check_processes(const MpiWorld& world, const TrainConfig& config) {
+  const std::int64_t ranks = config.workload.layout.world_size();
+  if (ranks != world.size()) {
+    return bad(config.name, fmt::format("{} processes for the {} ranks of /workload/parallel; start {}, or change the "
+                                        "layout (data = {})",
+                                        world.size(), ranks, ranks, world.size()));
+  }
+  return prepare(config);
+}
+
+LinkOptions link_of(const TrainConfig& config) { return {config.runtime.link, config.runtime.timeout}; }
+
+Result<TrainResult> finish(Director& director, const TrainConfig& config, std::string_view communicator) {
+  Result<TrainResult> result = director.take_result();
+  if (!result.ok()) return result;
+  result->backend = "cpu";
+  result->device = make_cpu_backend()->device_name();
+  result->paced = config.runtime.link.has_value();
+  result->timeline.source = timeline_source(config, communicator);
+  return result;
 }
 
 }  // namespace
 
 Result<TrainResult> train(const TrainConfig& config, Log& log, const std::function<void(const TrainProgress&)>& on_step,
                           const std::atomic<bool>& stop) {
-  RETURN_IF_ERROR(check_runtime(config));
-  const Result<StepPlan> plan = plan_with_first_slots(config.workload);
-  if (!plan.ok()) return plan.error();
-  RETURN_IF_ERROR(check_fault(config, *plan));
-  const Result<TokenText> text =
-      load_token_text(config.text, config.workload.model.vocabulary, config.workload.batch.sequence);
-  if (!text.ok()) return text.error();
-
-  const auto ranks = static_cast<std::size_t>(config.workload.layout.world_size());
-  const std::vector<Groups> groups =
-      make_inproc_groups(config.workload.layout, {config.runtime.link, config.runtime.timeout});
+  RETURN_IF_ERROR(check_threads(config));
+  Result<Prepared> prepared = prepare(config);
+  if (!prepared.ok()) return prepared.error();
+  const std::vector<Groups> groups = make_inproc_groups(config.workload.layout, link_of(config));
   const SteadyClock clock;
-  Director director({config, *text, clock, log, on_step, stop}, *plan);
-  MeetingPoint meeting(director, ranks);
-  const Run run{config, *text, groups, clock, meeting};
+  Director director({config, prepared->text, clock, log, on_step, stop}, std::move(prepared->plan));
+  ThreadMeeting meeting(director, groups.size());
+  const Run run{config, prepared->text, clock, meeting};
   {
     std::vector<std::jthread> threads;
-    for (std::size_t rank = 0; rank < ranks; ++rank) {
-      threads.emplace_back([&run, rank] { run_rank(run, Rank(static_cast<std::int32_t>(rank))); });
+    for (std::size_t rank = 0; rank < groups.size(); ++rank) {
+      threads.emplace_back([&, rank] { run_rank(run, groups[rank], Rank(static_cast<std::int32_t>(rank))); });
     }
   }
-  Result<TrainResult> result = director.take_result();
-  if (!result.ok()) return result;
-  result->backend = "cpu";
-  result->device = make_cpu_backend()->device_name();
-  result->paced = config.runtime.link.has_value();
-  result->timeline.source = timeline_source(config);
-  return result;
+  return finish(director, config, "inproc");
+}
+
+Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
+                                     const std::function<void(const TrainProgress&)>& on_step,
+                                     const std::atomic<bool>& stop) {
+  const std::unique_ptr<Communicator> control = world.make_world_group("control", {{}, config.runtime.timeout});
+  Result<Prepared> prepared = check_processes(world, config);
+  RETURN_IF_ERROR(share_failure(*control, prepared.ok() ? Status() : Status(prepared.error())));
+  const Groups groups = world.make_groups(config.workload.layout, link_of(config));
+  RETURN_IF_ERROR(control->barrier());
+  const SteadyClock clock;  // starts on all ranks together
+  std::atomic<bool> agreed_stop = false;
+  Director director({config, prepared->text, clock, log, on_step, agreed_stop}, std::move(prepared->plan));
+  ProcessMeeting meeting(director, *control, clock, stop, agreed_stop, [&](const Error& error) {
+    log.error("rank {}: {}", world.rank(), error.text());
+    world.abort(exit_code(error.kind));
+  });
+  run_rank({config, prepared->text, clock, meeting}, groups, Rank(world.rank()));
+  return finish(director, config, "mpi");
 }
 
 }  // namespace moecast

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "models/timeline.h"
+#include "runtime/comm/mpi.h"
 #include "runtime/trainer/train_config.h"
 
 namespace moecast {
@@ -61,5 +62,12 @@ inline constexpr std::int64_t kTimelineSteps = 64;
 [[nodiscard]] Result<TrainResult> train(const TrainConfig& config, Log& log,
                                         const std::function<void(const TrainProgress&)>& on_step,
                                         const std::atomic<bool>& stop);
+
+/// The same with ranks as processes: every process of `world` calls it with the same configuration and gets the same
+/// result; `on_step` need not be given on all of them. BadInput if there are not as many processes as ranks. A rank
+/// that dies or cannot be reached within the timeout ends all processes at once.
+[[nodiscard]] Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
+                                                   const std::function<void(const TrainProgress&)>& on_step,
+                                                   const std::atomic<bool>& stop);
 
 }  // namespace moecast

@@ -1,24 +1,12 @@
 #include "runtime/comm/mpi.h"
 #include "runtime/cpu/cpu_backend.h"
 #include "tests/runtime/communicator_contract_suite.h"
+#include "tests/runtime/mpi_testing.h"
 
 // Runs as several processes: mpirun -n 4 runtime_mpi_tests.
 
 namespace moecast::testing {
 namespace {
-
-std::unique_ptr<MpiWorld> world;
-
-class StartMpi : public ::testing::Environment {
- public:
-  void SetUp() override {
-    Result<std::unique_ptr<MpiWorld>> started = MpiWorld::start();
-    ASSERT_TRUE(started.ok()) << started.error().text();
-    world = std::move(started).value();
-  }
-  void TearDown() override { world.reset(); }
-};
-const auto* const start_mpi = ::testing::AddGlobalTestEnvironment(new StartMpi);
 
 int process_count() {
   const char* text = std::getenv("OMPI_COMM_WORLD_SIZE");
@@ -28,8 +16,8 @@ int process_count() {
 
 /// This process's end of a group of all.
 std::vector<std::unique_ptr<Communicator>> own_end(const LinkOptions& options) {
-  std::vector<std::unique_ptr<Communicator>> group(static_cast<std::size_t>(world->size()));
-  group[static_cast<std::size_t>(world->rank())] = world->make_world_group("world", options);
+  std::vector<std::unique_ptr<Communicator>> group(static_cast<std::size_t>(mpi_world().size()));
+  group[static_cast<std::size_t>(mpi_world().rank())] = mpi_world().make_world_group("world", options);
   return group;
 }
 
@@ -46,14 +34,14 @@ INSTANTIATE_TEST_SUITE_P(Mpi, CommunicatorContract, ::testing::ValuesIn(mpi_case
 TEST(MpiWorld, GroupsHoldTheRanksOfTheLayout) {
   ASSERT_TRUE(MpiWorld::is_launched());
   ParallelLayout layout;
-  layout.data = world->size();
-  layout.expert = world->size() % 2 == 0 ? 2 : 1;
-  const Groups groups = world->make_groups(layout, {});
+  layout.data = mpi_world().size();
+  layout.expert = mpi_world().size() % 2 == 0 ? 2 : 1;
+  const Groups groups = mpi_world().make_groups(layout, {});
   for (const auto& [group, name] : kGroupNames) {
     Communicator& communicator = groups.at(group);
-    const std::vector<Rank> members = layout.members(group, Rank(world->rank()));
+    const std::vector<Rank> members = layout.members(group, Rank(mpi_world().rank()));
     ASSERT_EQ(communicator.size(), static_cast<int>(members.size())) << name;
-    const std::vector<std::int64_t> own(members.size(), world->rank());
+    const std::vector<std::int64_t> own(members.size(), mpi_world().rank());
     const auto ranks = communicator.exchange(own);
     ASSERT_TRUE(ranks.ok()) << ranks.error().text();
     for (std::size_t i = 0; i < members.size(); ++i) EXPECT_EQ((*ranks)[i], members[i].value()) << name;
@@ -63,9 +51,9 @@ TEST(MpiWorld, GroupsHoldTheRanksOfTheLayout) {
 TEST(MpiFault, ARankThatStaysAwayIsNamed) {
   LinkOptions options;
   options.timeout = std::chrono::milliseconds(100);
-  const std::unique_ptr<Communicator> group = world->make_world_group("lonely", options);
-  const int absent = world->size() - 1;
-  if (world->size() == 1 || world->rank() == absent) return;
+  const std::unique_ptr<Communicator> group = mpi_world().make_world_group("lonely", options);
+  const int absent = mpi_world().size() - 1;
+  if (mpi_world().size() == 1 || mpi_world().rank() == absent) return;
   const Status status = group->barrier();
   ASSERT_FALSE(status.ok());
   EXPECT_NE(status.error().message.find(std::to_string(absent)), std::string::npos) << status.error().text();

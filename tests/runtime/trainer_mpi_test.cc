@@ -1,0 +1,72 @@
+#include <gtest/gtest.h>
+
+#include "tests/runtime/mpi_testing.h"
+#include "tests/runtime/trainer_testing.h"
+
+// Whole training runs with processes as ranks.
+
+namespace moecast::testing {
+namespace {
+
+TrainConfig config_of_all(const TextFile& text) {
+  Workload workload = tiny_workload();
+  workload.bytes_per_element = 4;
+  use_shared_expert(workload, Shortcut::Pos2);
+  workload.layout.data = mpi_world().size();
+  workload.layout.expert = workload.layout.data % 2 == 0 ? 2 : 1;
+  workload.batch.micro_batch = 1;
+  workload.schedule = {ScheduleKind::Shortcut, 1, 2, 3};
+  return train_config(workload, text, 8);
+}
+
+Result<TrainResult> run_as_process(const TrainConfig& config) {
+  Log log(LogLevel::Error);
+  return train_as_process(mpi_world(), config, log, {}, false);
+}
+
+TEST(ProcessTraining, GivesTheBitsOfThreads) {
+  const TextFile text;
+  const TrainConfig config = config_of_all(text);
+  const Result<TrainResult> processes = run_as_process(config);
+  ASSERT_TRUE(processes.ok()) << processes.error().text();
+  const Result<TrainResult> threads = run_training(config);
+  ASSERT_TRUE(threads.ok()) << threads.error().text();
+  EXPECT_EQ(processes->loss, threads->loss);
+  EXPECT_EQ(processes->validation_loss, threads->validation_loss);
+  // Every process has the spans of all.
+  EXPECT_EQ(processes->timeline.spans.size(), threads->timeline.spans.size());
+}
+
+TEST(ProcessTraining, EveryRankHearsOfAFailureAndOfItsCause) {
+  const TextFile text;
+  TrainConfig config = config_of_all(text);
+  const std::int64_t failing = config.workload.layout.data - 1;
+  config.runtime.fault = Fault{failing, 3, "L1.Expert.F"};
+  const Result<TrainResult> result = run_as_process(config);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind, ErrorKind::RunFailed);
+  EXPECT_NE(result.error().text().find("injected fault"), std::string::npos) << result.error().text();
+  EXPECT_NE(result.error().text().find("rank " + std::to_string(failing)), std::string::npos) << result.error().text();
+}
+
+TEST(ProcessTraining, StopsTogetherWhenOneProcessIsToldTo) {
+  const TextFile text;
+  Log log(LogLevel::Error);
+  const std::atomic<bool> stop = mpi_world().rank() == 0;
+  const Result<TrainResult> result = train_as_process(mpi_world(), config_of_all(text), log, {}, stop);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind, ErrorKind::Interrupted);
+}
+
+TEST(ProcessTraining, NeedsAsManyProcessesAsRanks) {
+  const TextFile text;
+  TrainConfig config = config_of_all(text);
+  config.workload.layout.data += 2;
+  const Result<TrainResult> result = run_as_process(config);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind, ErrorKind::BadInput);
+  EXPECT_NE(result.error().text().find("processes for the"), std::string::npos) << result.error().text();
+}
+
+}  // namespace
+}  // namespace moecast::testing
