@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build and the tests need, those that are missing only. Needs root or sudo if
-# anything is missing. CUDA, NCCL and MPI are used when they are there and never installed by this script.
+# Installs the Debian packages that the build needs, those that are missing only. Needs root or sudo if anything is
+# missing. CUDA and NCCL are used when they are there and never installed by this script.
+#
+#   tools/install_dependencies.sh [--with-mpi]       with Open MPI too, for ranks as processes
 set -euo pipefail
 
 # A program that is there needs no package, wherever it came from.
 declare -A program_packages=([c++]=g++ [cmake]=cmake [ninja]=ninja-build)
 library_packages=(libeigen3-dev nlohmann-json3-dev libfmt-dev libboost-program-options-dev libgtest-dev
                   libbenchmark-dev zlib1g-dev)
+case "${1:-}" in
+  "") ;;
+  --with-mpi)
+    program_packages[mpirun]=openmpi-bin
+    command -v mpicxx >/dev/null || library_packages+=(libopenmpi-dev)
+    ;;
+  *)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
+    exit 2
+    ;;
+esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "install_dependencies.sh: this is not a Debian system; nothing installed." >&2

@@ -40,7 +40,7 @@ case "$preset" in
     ;;
 esac
 
-tools/install_dependencies.sh
+tools/install_dependencies.sh --with-mpi
 jobs="$(nproc)"
 cmake --preset "$preset"
 cmake --build --preset "$preset" --parallel "$jobs"
