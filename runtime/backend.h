@@ -74,7 +74,7 @@ class Backend {
   /// Host memory that copies reach at full rate (pinned on CUDA).
   [[nodiscard]] virtual Result<std::unique_ptr<DeviceMemory>> allocate_host(Bytes size) = 0;
   virtual void copy(Lane lane, Tensor destination, Tensor source) = 0;         // device to device, same dtype and size
-  virtual void upload(Lane lane, Tensor destination, const void* source) = 0;  // host to device
+  virtual void upload(Lane lane, Tensor destination, const void* source) = 0;  // host to device; keep until synchronize
   virtual void download(Lane lane, void* destination, Tensor source) = 0;  // device to host; valid after synchronize
   virtual void synchronize(Lane lane) = 0;
   /// Numbered events, 0 <= index < event_capacity as given to reserve_events. Recording again reuses the index.

@@ -17,8 +17,8 @@ namespace moecast {
 class OperatorRunner {
  public:
   virtual ~OperatorRunner() = default;
-  /// Called on the lane's thread (or, for asynchronous backends, on the issuing thread, in plan order). Different lanes
-  /// call at the same time. An error, or an exception, ends the step.
+  /// Called on the lane's thread, in the order of the lane. Different lanes call at the same time. An error, or an
+  /// exception, ends the step.
   virtual Status run(const Operator& op) = 0;
   /// Called once when a step fails, before run_step waits for the other lanes: release what blocks (abort the
   /// communicators), else the step ends only with their timeouts. May run beside `run` on other lanes.
@@ -38,9 +38,10 @@ class Executor {
                                              Rank rank) = 0;
 };
 
-/// Synchronous backends: the compute lane runs on the calling thread, every other lane of the plan on a thread of its
-/// own. Asynchronous backends: the calling thread issues everything, lanes meet through events, and the spans come from
-/// event times after the step. `backend` and `clock` are borrowed.
+/// The compute lane runs on the calling thread, every other lane of the plan on a thread of its own. On an asynchronous
+/// backend these threads issue: lanes meet through events, and the spans come from event times after the step; a call
+/// that keeps its thread (a collective through host memory) keeps no other lane from being issued. `backend` and
+/// `clock` are borrowed.
 [[nodiscard]] std::unique_ptr<Executor> make_executor(Backend& backend, const Clock& clock);
 
 }  // namespace moecast

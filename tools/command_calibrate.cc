@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "hwprofiles/profile_json.h"
 #include "runtime/calibration/calibrate.h"
+#include "runtime/gpu_module.h"
 #include "runtime/trainer/train_config.h"
 #include "tools/command.h"
 #include "tools/progress.h"
@@ -40,6 +41,20 @@ Status take_over(const std::string& path, CalibrationOptions& options) {
   if (!config.ok()) return config.error();
   options.ranks = config->workload.layout.world_size();
   options.pacing = config->runtime.link;
+  options.dtype = compute_type(config->workload);
+  return {};
+}
+
+/// Ranks take the GPUs in turn.
+Status use_gpus(CalibrationOptions& options) {
+  const Result<GpuMachine> machine = describe_gpus();
+  if (!machine.ok()) return machine.error();
+  const auto count = static_cast<std::int64_t>(machine->devices.size());
+  const std::int64_t ranks_of_first = (options.ranks + count - 1) / count;
+  options.accelerator = true;
+  options.working_set = Bytes(std::int64_t{256} << 20);  // beyond the second-level caches
+  options.device_memory = Bytes(machine->devices.front().memory.count() / ranks_of_first);
+  options.make_backend = [count](int rank) { return make_cuda_backend(static_cast<int>(rank % count)); };
   return {};
 }
 
@@ -56,6 +71,15 @@ Result<CalibrationOptions> options_of(const Arguments& arguments) {
     options.ranks = arguments.integer("ranks").value_or(options.ranks);
     options.pacing = *link;
   }
+  const bool on_gpus = *arguments.text("backend") == "cuda";
+  if (on_gpus && !arguments.flag("for")) options.dtype = DType::BF16;
+  if (const std::optional<std::string> precision = arguments.text("precision")) {
+    options.dtype = *precision == "bf16" ? DType::BF16 : DType::F32;
+  }
+  if (!on_gpus && options.dtype == DType::BF16) {
+    return Error{ErrorKind::BadInput, "--precision", "the CPU backend computes in f32"};
+  }
+  if (on_gpus) RETURN_IF_ERROR(use_gpus(options));
   options.name = *arguments.text("name");
   options.budget = *arguments.duration("budget");
   options.date = today();
@@ -88,9 +112,10 @@ Command calibrate_command() {
   return {
       {.name = "calibrate",
        .summary = "measure this machine's operators and link, and write a hardware profile",
-       .details =
-           "Ranks are threads, all busy at once, as in training. The profile carries its error on the shapes that\n"
-           "the fit used and on shapes that it has not seen.",
+       .details = "Ranks are threads, all busy at once, as in training; on GPUs they take the devices in turn and talk "
+                  "through\n"
+                  "host memory. The profile carries its error on the shapes that\n"
+                  "the fit used and on shapes that it has not seen.",
        .options =
            {{.name = "output",
              .letter = 'o',
@@ -129,7 +154,12 @@ Command calibrate_command() {
              .value = "NAME",
              .help = "what to measure",
              .fallback = "cpu",
-             .choices = {"cpu"}}},
+             .choices = {"cpu", "cuda"}},
+            {.name = "precision",
+             .kind = ValueKind::Choice,
+             .value = "TYPE",
+             .help = "of activations and weights [f32; bf16 on cuda]",
+             .choices = {"f32", "bf16"}}},
        .examples =
            {"moecast calibrate -o profile.json",
             "moecast calibrate --for experiments/quickstart/train/top2.json -o profile.json",

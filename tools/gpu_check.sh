@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command and within 9 minutes: GPU tests, benches, the comparison with PyTorch where
 # it is installed. Runs in a bundle (tools/bundle.sh) or in a clone after a build.
-#   tools/gpu_check.sh [STEP...]     steps: info tests bench torch (default: all)
+#   tools/gpu_check.sh [STEP...]     steps: info tests train calibrate bench torch (default: all)
 # Logs and JSON lines go to $OUT, or ./gpu_check_logs. Exit code 1 if a test fails, 0 otherwise: figures below what is
 # wanted are printed, not failed.
 set -uo pipefail
@@ -35,7 +35,7 @@ export LD_LIBRARY_PATH
 LD_LIBRARY_PATH=$(library_path)
 
 steps=("$@")
-[[ ${#steps[@]} -eq 0 ]] && steps=(info tests bench torch)
+[[ ${#steps[@]} -eq 0 ]] && steps=(info tests train calibrate bench torch)
 failed=0
 for step in "${steps[@]}"; do
   printf '\n=== %s (%s s left)\n' "$step" "$(remaining)"
@@ -53,6 +53,37 @@ for step in "${steps[@]}"; do
       grep -E '^\[  FAILED  \]|^\[  PASSED  \]|^\[  SKIPPED \] [0-9]' "$logs/gpu_tests.log" | sort -u | head -60
       grep -E 'Failure' -A 4 "$logs/gpu_tests.log" | head -60
       echo "tests: exit code $code, log $logs/gpu_tests.log"
+      ;;
+    train)
+      program=$(find_program moecast)
+      [[ -z $program ]] && { echo "moecast is not built"; failed=1; continue; }
+      # Two ranks on one GPU, collectives through host memory: top-2 exposes all of them, ScMoE hides what it can.
+      runs=()
+      for variant in top2 shared_expert scmoe; do
+        if timeout "$(remaining)" "$program" train "$here/experiments/gpu/train/$variant.json" -o "$logs/train/$variant" --force; then
+          runs+=("$logs/train/$variant")
+        else
+          failed=1
+        fi
+      done
+      [[ ${#runs[@]} -gt 0 ]] && "$program" compare "${runs[@]}"
+      ;;
+    calibrate)
+      program=$(find_program moecast)
+      [[ -z $program ]] && { echo "moecast is not built"; failed=1; continue; }
+      profile=$logs/profile.json
+      if timeout "$(remaining)" "$program" calibrate --backend cuda --for "$here/experiments/gpu/train/top2.json" --budget "60 s" \
+        --name this_gpu -o "$profile" --force; then
+        pairs=()
+        for variant in top2 shared_expert scmoe; do
+          [[ -d $logs/train/$variant ]] || continue
+          "$program" simulate "$here/experiments/gpu/simulate/$variant.json" --profile "$profile" -o "$logs/simulate/$variant" --force &&
+            pairs+=("$logs/train/$variant" "$logs/simulate/$variant")
+        done
+        [[ ${#pairs[@]} -gt 0 ]] && "$program" validate "${pairs[@]}" --tolerance "10 %" -o "$logs/validation.json" --force
+      else
+        failed=1
+      fi
       ;;
     bench)
       program=$(find_program moecast_gpu_bench)

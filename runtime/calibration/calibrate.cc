@@ -10,15 +10,17 @@
 #include "runtime/calibration/rank_threads.h"
 #include "runtime/calibration/step_bench.h"
 #include "runtime/comm/inproc.h"
+#include "runtime/comm/staged.h"
 #include "runtime/cpu/cpu_backend.h"
 
 namespace moecast {
 namespace {
 
-std::vector<LinkPlan> link_plans() {
+std::vector<LinkPlan> link_plans(bool accelerator) {
   std::vector<LinkPlan> plans;
+  const std::int64_t largest = std::int64_t{1} << (accelerator ? 26 : 22);
   for (const Collective collective : {Collective::AllToAll, Collective::AllReduce}) {
-    for (std::int64_t size = 4096; size <= (std::int64_t{1} << 22); size *= 4) {
+    for (std::int64_t size = 4096; size <= largest; size *= 4) {
       plans.push_back({{collective, Group::World, Bytes(size)}, false});
     }
     for (const std::int64_t size : {24'576, 327'680, 1'638'400}) {
@@ -45,10 +47,12 @@ Status check(const CalibrationOptions& options) {
 class Calibration {
  public:
   Calibration(const CalibrationOptions& options, WorkGrid grid, const CalibrationProgress& progress)
-      : options_(options), progress_(progress), reference_(reference_workload(options.ranks, options.dtype)) {
+      : options_(options),
+        progress_(progress),
+        reference_(reference_workload(options.ranks, options.dtype, options.accelerator)) {
     findings_.grid = std::move(grid);
     findings_.reference = build_step_plan(request_of(reference_)).value();
-    if (options.ranks > 1) findings_.links = link_plans();
+    if (options.ranks > 1) findings_.links = link_plans(options.accelerator);
     findings_.ranks.resize(static_cast<std::size_t>(options.ranks));
     const int size = static_cast<int>(options.ranks);
     control_ = make_inproc_group(size, {}, "calibration control");
@@ -99,14 +103,19 @@ Status Calibration::run_rank(int rank) {
   if (rank == 0) {
     findings_.backend = backend.value()->name();
     findings_.device = backend.value()->device_name();
+    findings_.link = backend.value()->asynchronous() ? "staged inproc" : "inproc";
   }
   RankFindings& findings = findings_.ranks[index];
   Communicator& control = *control_[index];
-  const LaneRank lanes{*backend.value(), *data_[index], clock_, options_.dtype};
+  const bool stages = backend.value()->asynchronous();
+  const auto staged = stages ? make_staged_communicator(*data_[index], *backend.value()) : nullptr;
+  const Groups staged_groups = stages ? stage(groups_[index], *backend.value()) : Groups();
+  const LaneRank lanes{*backend.value(), stages ? *staged : *data_[index], clock_, options_.dtype};
   RETURN_IF_ERROR(bench_lanes(lanes, findings));
   if (!findings_.links.empty()) RETURN_IF_ERROR(bench_links(lanes, control, findings));
   const auto steps = std::clamp(static_cast<std::int64_t>(seconds(options_.budget)), std::int64_t{2}, std::int64_t{40});
-  auto step = bench_step(reference_, findings_.reference, Rank(rank), *backend.value(), groups_[index], steps);
+  auto step = bench_step(reference_, findings_.reference, Rank(rank), *backend.value(),
+                         stages ? staged_groups : groups_[index], steps);
   if (!step.ok()) return step.error();
   findings.step = std::move(step).value();
   std::vector<Work> works = findings_.grid.fitted;
@@ -163,10 +172,10 @@ Status Calibration::bench_links(const LaneRank& lanes, Communicator& control, Ra
 Result<CalibrationResult> calibrate_with_samples(const CalibrationOptions& options, Log& log,
                                                  const CalibrationProgress& progress) {
   RETURN_IF_ERROR(check(options));
-  // A call may take about 1/2500 of the time at 100 GFLOP/s; larger shapes continue the rates of smaller ones. The
-  // least that has every kernel in it is 2e7.
-  const double max_cost = std::max(2e7, 4e7 * seconds(options.budget));
-  auto grid = calibration_grid(bytes_per_element(options.dtype), max_cost);
+  // A call may take about 1/2500 of the time at 100 GFLOP/s (GPU: TFLOP/s); larger shapes continue the rates of smaller
+  // ones. The least that has every kernel in it is 2e7.
+  const double max_cost = std::max(2e7, (options.accelerator ? 4e10 : 4e7) * seconds(options.budget));
+  auto grid = calibration_grid(bytes_per_element(options.dtype), max_cost, options.accelerator);
   if (!grid.ok()) return grid.error();
   log.info("calibrating {} ranks: {} kernels and {} apart", options.ranks, grid->fitted.size(), grid->held_out.size());
   Calibration calibration(options, std::move(grid).value(), progress);

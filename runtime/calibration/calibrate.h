@@ -24,10 +24,12 @@ struct CalibrationOptions {
   std::optional<PacedLink> pacing = std::nullopt;  // measure through this slow link, as a paced training run will
   Duration budget = std::chrono::seconds(30);      // wall time, kept to within a second or so
   DType dtype = DType::F32;                        // of activations and compute weights
+  bool accelerator = false;                        // shapes, transfers and reference step of a GPU's size, not a core's
   /// Operands of one kernel that are passed through before they are used again (see kernel_runner.h).
   Bytes working_set{std::int64_t{8} << 20};
   std::string date = {};  // goes into the sources; the caller's business, as there is no clock for it here
-  /// One backend for each rank; empty: the CPU.
+  std::optional<Bytes> device_memory = std::nullopt;  // of a rank; no value: its share of the machine's
+  /// One backend for each rank; empty: the CPU. With memory of its own: collectives go through host memory.
   std::function<Result<std::unique_ptr<Backend>>(int rank)> make_backend = {};
 };
 

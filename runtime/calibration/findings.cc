@@ -67,10 +67,11 @@ void set_peaks(const std::vector<KernelSample>& samples, DeviceProfile& device) 
   device.memory_rate = BytesPerSecond(copy);
 }
 
-DeviceProfile fit_device(const Findings& findings, const std::vector<KernelSample>& samples) {
+DeviceProfile fit_device(const Findings& findings, const CalibrationOptions& options,
+                         const std::vector<KernelSample>& samples) {
   DeviceProfile device;
   device.name = findings.device;
-  device.memory = memory_of_rank(static_cast<std::int64_t>(findings.ranks.size()));
+  device.memory = options.device_memory.value_or(memory_of_rank(options.ranks));
   const auto overheads = [](const RankFindings& rank) -> const std::vector<double>& { return rank.overheads; };
   device.operator_overhead = duration_from_seconds(quantile_over_ranks(findings, 0.5, overheads));
   device.gemm = fit_gemm(samples, findings.grid.gemm_axes);
@@ -120,8 +121,8 @@ std::string method(const Findings& findings, const CalibrationOptions& options) 
   const std::string paced = options.pacing ? fmt::format("paced to {} + {}", to_text(options.pacing->latency),
                                                          to_text(options.pacing->bandwidth))
                                            : "not paced";
-  return fmt::format("moecast calibrate{}{}, {} x{}, inproc link {}, {} of measurements",
-                     options.date.empty() ? "" : ", ", options.date, findings.backend, findings.ranks.size(), paced,
+  return fmt::format("moecast calibrate{}{}, {} x{}, {} link {}, {} of measurements", options.date.empty() ? "" : ", ",
+                     options.date, findings.backend, findings.ranks.size(), findings.link, paced,
                      to_text(options.budget));
 }
 
@@ -135,7 +136,7 @@ CalibrationResult summarize(const Findings& findings, const CalibrationOptions& 
   profile.name = options.name;
   profile.description = fmt::format("{} x {}, threads as ranks{}", findings.ranks.size(), findings.device,
                                     options.pacing ? ", link paced" : "");
-  profile.device = fit_device(findings, result.kernels);
+  profile.device = fit_device(findings, options, result.kernels);
   profile.node = fit_node(result.links, options.ranks, profile.device.memory_rate);
   profile.interference = interference_of(findings);
   profile.fit = fit_quality(profile, result.kernels, result.links);
@@ -149,7 +150,8 @@ CalibrationResult summarize(const Findings& findings, const CalibrationOptions& 
           result.in_step.products, result.in_step.memory, result.in_step.communication);
   profile.sources[""] = {SourceKind::Measured, how};
   profile.sources["/device/peak"] = {SourceKind::Measured, "best product of the calibration; " + how};
-  profile.sources["/device/memory"] = {SourceKind::Measured, "physical memory, divided among the ranks"};
+  profile.sources["/device/memory"] = {
+      SourceKind::Measured, options.device_memory ? "as the driver says" : "physical memory, divided among the ranks"};
   return result;
 }
 

@@ -31,7 +31,7 @@ struct Findings {
   std::vector<LinkPlan> links;  // none for a single rank
   StepPlan reference;           // the reference step
   std::vector<RankFindings> ranks;
-  std::string backend, device;
+  std::string backend, device, link;
 };
 
 /// Samples from what all ranks saw together, and the profile that fits them. A pure function, but for the size of the

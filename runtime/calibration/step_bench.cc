@@ -53,22 +53,23 @@ void scale(double factor, LinkProfile& link) {
 
 }  // namespace
 
-Workload reference_workload(std::int64_t ranks, DType compute) {
+Workload reference_workload(std::int64_t ranks, DType compute, bool accelerator) {
   Workload workload;
   MoeModel& model = workload.model;
   model.name = "calibration-reference";
-  model.d_model = 160;
-  model.vocabulary = 320;
-  model.max_sequence = 96;
-  model.attention = {5, 5, 32};
+  model.d_model = accelerator ? 1280 : 160;
+  model.vocabulary = accelerator ? 20480 : 320;
+  model.max_sequence = accelerator ? 768 : 96;
+  model.attention = accelerator ? Attention{20, 20, 64} : Attention{5, 5, 32};
+  const std::int64_t width = accelerator ? 3584 : 448;
   MoeFfn moe;
   moe.expert_count = 2 * ranks;
-  moe.expert_width = 448;
+  moe.expert_width = width;
   moe.gate.top_k = 2;
   moe.capacity_factor = 1.25;
-  model.blocks = {Block{448, std::nullopt}, Block{0, moe}};
+  model.blocks = {Block{width, std::nullopt}, Block{0, moe}};
   workload.layout.data = workload.layout.expert = ranks;
-  workload.batch = {4, 1, 96};
+  workload.batch = {4, 1, model.max_sequence};
   workload.bytes_per_element = bytes_per_element(compute);
   return workload;
 }

@@ -19,8 +19,9 @@ struct InStep {              // time inside the reference step / time alone
   double communication = 1;  // collectives
 };
 
-/// The reference: a dense block and a top-2 MoE block, sequential, one expert group over all ranks.
-[[nodiscard]] Workload reference_workload(std::int64_t ranks, DType compute);
+/// The reference: a dense block and a top-2 MoE block, sequential, one expert group over all ranks; of a size that a
+/// core, or an accelerator, works on for some milliseconds.
+[[nodiscard]] Workload reference_workload(std::int64_t ranks, DType compute, bool accelerator = false);
 
 /// Trains `step_count` steps (and a few before that do not count) on random tokens; the mean time of each operator
 /// (index = OpId), seconds: a step is a sum of many operators, and what disturbs single ones adds up in it, so means

@@ -17,7 +17,9 @@ struct WorkGrid {
   GemmAxes grouped_axes;
 };
 
-/// Works above `max_cost` (see estimated_cost) are left out. Fails only if the family's plans cannot be built.
-[[nodiscard]] Result<WorkGrid> calibration_grid(std::int64_t bytes_per_element, double max_cost);
+/// Shapes that a core or an accelerator meets. Works above `max_cost` (see estimated_cost) are left out. Fails only if
+/// the family's plans cannot be built.
+[[nodiscard]] Result<WorkGrid> calibration_grid(std::int64_t bytes_per_element, double max_cost,
+                                                bool accelerator = false);
 
 }  // namespace moecast

@@ -280,18 +280,12 @@ class MessageCommunicator final : public Communicator {
   }
 
   void copy_own_segments(const Call& call) const {
-    auto to = call.receive_segments.begin();
-    for (const Segment& from : call.send_segments) {
-      if (from.peer != rank()) continue;
-      while (to != call.receive_segments.end() && to->peer != rank()) ++to;
-      ASSERT(to != call.receive_segments.end() && to->row_count == from.row_count, "segments to oneself differ");
-      const std::int64_t bytes = from.row_count * row_bytes(call.send);
-      if (bytes > 0) {
-        std::memcpy(row_pointer(call.receive, to->row), row_pointer(call.send, from.row),
-                    static_cast<std::size_t>(bytes));
-      }
-      ++to;
-    }
+    const std::int64_t width = row_bytes(call.send);
+    for_own_pairs(call.send_segments, call.receive_segments, rank(), [&](const Segment& from, const Segment& to) {
+      if (from.row_count == 0) return;
+      std::memcpy(row_pointer(call.receive, to.row), row_pointer(call.send, from.row),
+                  static_cast<std::size_t>(from.row_count * width));
+    });
   }
 
   /// result = this rank's part of the sum over ranks, added in rank order. It may lie in the buffer.

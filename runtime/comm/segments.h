@@ -23,4 +23,17 @@ namespace moecast {
   return static_cast<double>(rows * row_bytes(tensor));
 }
 
+/// Calls body(sent, received) for the segments that a rank sends to itself, in order.
+template <typename Body>
+void for_own_pairs(std::span<const Segment> send, std::span<const Segment> receive, int rank, Body body) {
+  auto to = receive.begin();
+  for (const Segment& from : send) {
+    if (from.peer != rank) continue;
+    while (to != receive.end() && to->peer != rank) ++to;
+    ASSERT(to != receive.end() && to->row_count == from.row_count, "the segments that rank {} sends itself differ",
+           rank);
+    body(from, *to++);
+  }
+}
+
 }  // namespace moecast

@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include "runtime/comm/inproc.h"
+#include "runtime/comm/staged.h"
 #include "runtime/cpu/cpu_backend.h"
+#include "runtime/gpu_module.h"
 #include "runtime/trainer/director.h"
 #include "runtime/trainer/process_meeting.h"
 #include "runtime/trainer/slot_choice.h"
@@ -21,16 +23,27 @@ Error bad(std::string place, std::string message) {
   return Error{ErrorKind::BadInput, std::move(place), std::move(message)};
 }
 
-/// What this build can train.
+/// What the backends can train.
 Status check_runtime(const TrainConfig& config) {
-  if (config.runtime.backend == BackendKind::Cuda) {
-    return Error{ErrorKind::Unavailable, config.name,
-                 "training on the CUDA backend is not connected yet: it needs a communicator between GPU ranks"};
-  }
-  if (compute_type(config.workload) == DType::BF16) {
+  const DType compute = compute_type(config.workload);
+  if (config.runtime.backend == BackendKind::Cpu && compute == DType::BF16) {
     return bad(config.name, "precision bf16: the CPU backend computes in f32 or f64");
   }
+  if (config.runtime.backend == BackendKind::Cuda && compute == DType::F64) {
+    return bad(config.name, "precision f64: the CUDA backend computes in f32 or bf16");
+  }
+  for (const Block& block : config.workload.model.blocks) {
+    if (compute != DType::BF16 || !block.moe || block.moe->coefficient_gate != CoefficientGate::Cg1) continue;
+    return bad(config.name, "precision bf16: the coefficient gate cg1 is trained in f32 only");
+  }
   return {};
+}
+
+Result<std::unique_ptr<Backend>> make_backend(const TrainConfig& config, Rank rank) {
+  if (config.runtime.backend == BackendKind::Cpu) return make_cpu_backend();
+  const Result<GpuMachine> machine = describe_gpus();
+  if (!machine.ok()) return machine.error();
+  return make_cuda_backend(rank.value() % static_cast<int>(machine->devices.size()));
 }
 
 Status check_threads(const TrainConfig& config) {
@@ -51,13 +64,14 @@ Status check_fault(const TrainConfig& config, const StepPlan& plan) {
                                       plan.operators.back().name()));
 }
 
-std::string timeline_source(const TrainConfig& config, std::string_view communicator) {
+std::string timeline_source(const TrainConfig& config, const Backend& backend, std::string_view communicator) {
   std::string link = "unpaced";
   if (config.runtime.link) {
     link = fmt::format("paced {}, latency {}", to_text(config.runtime.link->bandwidth),
                        to_text(config.runtime.link->latency));
   }
-  return fmt::format("measured: cpu x{}, {} {}", config.workload.layout.world_size(), communicator, link);
+  return fmt::format("measured: {} x{}, {}{} {}", backend.name(), config.workload.layout.world_size(),
+                     backend.asynchronous() ? "staged " : "", communicator, link);
 }
 
 /// What a rank needs of the run; borrowed.
@@ -86,9 +100,9 @@ Result<StepOutcome> do_task(const Run& run, const Task& task, Rank rank, RankTra
   return trainer.run(*task.plan, batch, step, task.optimizer);
 }
 
-void run_tasks(const Run& run, const Groups& groups, Rank rank) {
-  const std::unique_ptr<Backend> backend = make_cpu_backend();
-  RankTrainerOptions options{run.config.workload, rank, *backend, groups, run.clock};
+void run_tasks(const Run& run, Backend& backend, const Groups& groups, Rank rank) {
+  const Groups staged = backend.asynchronous() ? stage(groups, backend) : Groups();
+  RankTrainerOptions options{run.config.workload, rank, backend, backend.asynchronous() ? staged : groups, run.clock};
   options.seed = run.config.seed;
   options.gradient_clip = run.config.optimizer.gradient_clip;
   options.fault = run.config.runtime.fault;
@@ -112,9 +126,9 @@ void run_tasks(const Run& run, const Groups& groups, Rank rank) {
 
 /// A rank that threw outside an operator (out of memory, say) has left the work for good: the others must not wait for
 /// it.
-void run_rank(const Run& run, const Groups& groups, Rank rank) {
+void run_rank(const Run& run, Backend& backend, const Groups& groups, Rank rank) {
   try {
-    run_tasks(run, groups, rank);
+    run_tasks(run, backend, groups, rank);
   } catch (const std::exception& exception) {
     const Error error{ErrorKind::RunFailed, fmt::format("rank {}", rank.value()), exception.what()};
     run.meeting.fail(error);
@@ -153,23 +167,31 @@ Result<Prepared> check_processes(const MpiWorld& world, const TrainConfig& confi
 
 LinkOptions link_of(const TrainConfig& config) { return {config.runtime.link, config.runtime.timeout}; }
 
-Result<TrainResult> finish(Director& director, const TrainConfig& config, std::string_view communicator) {
+Result<TrainResult> finish(Director& director, const TrainConfig& config, const Backend& backend,
+                           std::string_view communicator) {
   Result<TrainResult> result = director.take_result();
   if (!result.ok()) return result;
-  result->backend = "cpu";
-  result->device = make_cpu_backend()->device_name();
+  result->backend = backend.name();
+  result->device = backend.device_name();
   result->paced = config.runtime.link.has_value();
-  result->timeline.source = timeline_source(config, communicator);
+  result->timeline.source = timeline_source(config, backend, communicator);
   return result;
 }
 
 }  // namespace
 
 Result<TrainResult> train(const TrainConfig& config, Log& log, const std::function<void(const TrainProgress&)>& on_step,
-                          const std::atomic<bool>& stop) {
+                          const std::atomic<bool>& stop, const BackendMaker& backend_maker) {
   RETURN_IF_ERROR(check_threads(config));
   Result<Prepared> prepared = prepare(config);
   if (!prepared.ok()) return prepared.error();
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (std::int32_t rank = 0; rank < config.workload.layout.world_size(); ++rank) {
+    Result<std::unique_ptr<Backend>> backend =
+        backend_maker ? backend_maker(Rank(rank)) : make_backend(config, Rank(rank));
+    if (!backend.ok()) return backend.error();
+    backends.push_back(std::move(backend).value());
+  }
   const std::vector<Groups> groups = make_inproc_groups(config.workload.layout, link_of(config));
   const SteadyClock clock;
   Director director({config, prepared->text, clock, log, on_step, stop}, std::move(prepared->plan));
@@ -178,10 +200,11 @@ Result<TrainResult> train(const TrainConfig& config, Log& log, const std::functi
   {
     std::vector<std::jthread> threads;
     for (std::size_t rank = 0; rank < groups.size(); ++rank) {
-      threads.emplace_back([&, rank] { run_rank(run, groups[rank], Rank(static_cast<std::int32_t>(rank))); });
+      threads.emplace_back(
+          [&, rank] { run_rank(run, *backends[rank], groups[rank], Rank(static_cast<std::int32_t>(rank))); });
     }
   }
-  return finish(director, config, "inproc");
+  return finish(director, config, *backends.front(), "inproc");
 }
 
 Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
@@ -189,7 +212,9 @@ Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& c
                                      const std::atomic<bool>& stop) {
   const std::unique_ptr<Communicator> control = world.make_world_group("control", {{}, config.runtime.timeout});
   Result<Prepared> prepared = check_processes(world, config);
-  RETURN_IF_ERROR(share_failure(*control, prepared.ok() ? Status() : Status(prepared.error())));
+  Result<std::unique_ptr<Backend>> backend = make_backend(config, Rank(world.rank()));
+  const Status ready = !prepared.ok() ? Status(prepared.error()) : !backend.ok() ? Status(backend.error()) : Status();
+  RETURN_IF_ERROR(share_failure(*control, ready));
   const Groups groups = world.make_groups(config.workload.layout, link_of(config));
   RETURN_IF_ERROR(control->barrier());
   const SteadyClock clock;  // starts on all ranks together
@@ -199,8 +224,8 @@ Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& c
     log.error("rank {}: {}", world.rank(), error.text());
     world.abort(exit_code(error.kind));
   });
-  run_rank({config, prepared->text, clock, meeting}, groups, Rank(world.rank()));
-  return finish(director, config, "mpi");
+  run_rank({config, prepared->text, clock, meeting}, **backend, groups, Rank(world.rank()));
+  return finish(director, config, **backend, "mpi");
 }
 
 }  // namespace moecast

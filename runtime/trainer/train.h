@@ -3,12 +3,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
 #include "models/timeline.h"
+#include "runtime/backend.h"
 #include "runtime/comm/mpi.h"
 #include "runtime/trainer/train_config.h"
 
@@ -45,7 +47,7 @@ struct TrainResult {
   double tokens_per_second = 0;  // all ranks, steps after warm-up
   Schedule schedule = {};        // slots resolved
   std::vector<ExpertLoad> expert_load;
-  std::string backend;  // "cpu"
+  std::string backend;  // "cpu", "cuda"
   std::string device;   // "Intel(R) Xeon(R) ..."
   bool paced = false;   // links were slowed on purpose
   Timeline timeline;    // steps after warm-up, at most kTimelineSteps
@@ -53,15 +55,19 @@ struct TrainResult {
 
 inline constexpr std::int64_t kTimelineSteps = 64;
 
-/// Trains. Ranks are threads of this process, with one backend each and in-process communicators, paced if the config
-/// says so. An open slot is chosen from the operator times of the first steps, for all ranks at once.
+/// Makes the backend of a rank.
+using BackendMaker = std::function<Result<std::unique_ptr<Backend>>(Rank)>;
+
+/// Trains. Ranks are threads of this process, with one backend each (GPUs in turn on CUDA; `backend_maker` instead of
+/// the config's, if given) and in-process communicators, paced if the config says so, staged for backends with memory
+/// of their own. An open slot is chosen from the operator times of the first steps, for all ranks at once.
 ///
 /// `on_step` is called after every step, from one rank's thread at a time. When `stop` becomes true, training ends
 /// after the current step with Interrupted. BadInput for a text or a workload that cannot be trained; RunFailed, with
 /// rank and operator, when a rank fails: then every other rank has stopped too.
 [[nodiscard]] Result<TrainResult> train(const TrainConfig& config, Log& log,
                                         const std::function<void(const TrainProgress&)>& on_step,
-                                        const std::atomic<bool>& stop);
+                                        const std::atomic<bool>& stop, const BackendMaker& backend_maker = {});
 
 /// The same with ranks as processes: every process of `world` calls it with the same configuration and gets the same
 /// result; `on_step` need not be given on all of them. BadInput if there are not as many processes as ranks. A rank

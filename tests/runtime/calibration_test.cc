@@ -13,6 +13,7 @@
 #include "runtime/calibration/kernel_timer.h"
 #include "runtime/calibration/work_grid.h"
 #include "runtime/cpu/cpu_backend.h"
+#include "tests/runtime/queued_backend_testing.h"
 
 namespace moecast {
 namespace {
@@ -86,6 +87,19 @@ TEST(Calibration, ASingleRankNeedsNoLink) {
   const auto profile = calibrate(tiny_options(1), log);
   ASSERT_TRUE(profile.ok()) << profile.error().text();
   expect_complete(*profile, 1);
+}
+
+/// A backend that queues its kernels is timed by events, and its collectives go through host memory.
+TEST(Calibration, MeasuresABackendOfQueues) {
+  Log log(LogLevel::Error);
+  CalibrationOptions options = tiny_options(2);
+  options.make_backend = [](int) { return testing::make_queued_backend(); };
+  options.device_memory = Bytes(1 << 30);
+  const auto profile = calibrate(options, log);
+  ASSERT_TRUE(profile.ok()) << profile.error().text();
+  expect_complete(*profile, 2);
+  EXPECT_EQ(profile->device.memory, Bytes(1 << 30));
+  EXPECT_NE(profile->sources.at("").reference.find("queued x2, staged inproc link"), std::string::npos);
 }
 
 TEST(Calibration, EveryKernelOfAPlanHasACurveAndATime) {
@@ -196,14 +210,17 @@ TEST(KernelCalls, SetsCoverTheWorkingSet) {
 }
 
 TEST(WorkGrid, HoldsEveryMemoryKernelOnceForEachSize) {
-  const auto grid = calibration_grid(2, 2e7);
-  ASSERT_TRUE(grid.ok()) << grid.error().text();
-  std::set<MemoryKernel> found;
-  for (const Work& work : grid->fitted) {
-    EXPECT_LE(estimated_cost(work), 2e7);
-    if (const auto* memory = std::get_if<MemoryWork>(&work)) found.insert(memory->kernel);
+  for (const auto& [accelerator, max_cost] : {std::pair(false, 2e7), std::pair(true, 1e12)}) {
+    const auto grid = calibration_grid(2, max_cost, accelerator);
+    ASSERT_TRUE(grid.ok()) << grid.error().text();
+    std::set<MemoryKernel> found;
+    for (const Work& work : grid->fitted) {
+      EXPECT_LE(estimated_cost(work), max_cost);
+      if (const auto* memory = std::get_if<MemoryWork>(&work)) found.insert(memory->kernel);
+    }
+    for (const MemoryKernel kernel : all_memory_kernels()) EXPECT_TRUE(found.contains(kernel)) << to_text(kernel);
+    EXPECT_GT(grid->held_out.size(), 20U);
   }
-  for (const MemoryKernel kernel : all_memory_kernels()) EXPECT_TRUE(found.contains(kernel)) << to_text(kernel);
 }
 
 }  // namespace

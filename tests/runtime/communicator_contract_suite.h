@@ -10,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,8 +25,9 @@ namespace moecast::testing {
 struct CommunicatorCase {
   std::string name;  // letters and digits
   int size = 1;
-  /// By rank; null: the rank is another process that runs the same test.
-  std::function<std::vector<std::unique_ptr<Communicator>>(int size)> make_group;
+  /// By rank, as many as there are backends; null: the rank is another process that runs the same test.
+  std::function<std::vector<std::unique_ptr<Communicator>>(std::span<const std::unique_ptr<Backend>> backends)>
+      make_group;
   std::function<std::unique_ptr<Backend>()> make_backend;  // of one rank; null: not on this machine, skipped
   std::vector<DType> summable = {DType::F32, DType::F64, DType::I32};
 };
@@ -53,6 +55,7 @@ class RankEnd {
     EXPECT_EQ(tensor.bytes().count(), static_cast<std::int64_t>(bytes.size()));
     memory_.push_back(std::move(*memory));
     if (!bytes.empty()) backend_->upload(Lane::Comm, tensor, bytes.data());
+    backend_->synchronize(Lane::Comm);
     return tensor;
   }
   [[nodiscard]] HostBytes download(Tensor tensor) {
@@ -75,7 +78,7 @@ class CommunicatorContract : public ::testing::TestWithParam<CommunicatorCase> {
       backends_.push_back(GetParam().make_backend());
       if (backends_.back() == nullptr) GTEST_SKIP() << GetParam().name << " cannot run on this machine";
     }
-    auto group = GetParam().make_group(size());
+    auto group = GetParam().make_group(backends_);
     for (int rank = 0; rank < size(); ++rank) {
       const auto slot = static_cast<std::size_t>(rank);
       if (group[slot]) ends_.push_back(std::make_unique<RankEnd>(std::move(group[slot]), *backends_[slot]));

@@ -4,32 +4,37 @@
 #include "runtime/comm/message.h"
 #include "runtime/cpu/cpu_backend.h"
 #include "tests/runtime/memory_transport_testing.h"
+#include "tests/runtime/queued_backend_testing.h"
+#include "tests/runtime/staged_group_testing.h"
 
 namespace moecast::testing {
 namespace {
+
+using Backends = std::span<const std::unique_ptr<Backend>>;
 
 std::vector<CommunicatorCase> inproc_cases() {
   std::vector<CommunicatorCase> cases;
   const auto make = [] { return make_cpu_backend(); };
   for (const int size : {1, 2, 3, 4, 8}) {
-    const auto direct = [](int ranks) { return make_inproc_group(ranks, {}); };
+    const auto direct = [](Backends ranks) { return make_inproc_group(static_cast<int>(ranks.size()), {}); };
     cases.push_back({"InprocOf" + std::to_string(size), size, direct, make});
   }
   // Pacing changes time, never data.
-  const auto paced = [](int ranks) {
+  const auto paced = [](Backends ranks) {
     LinkOptions options;
     options.pacing = PacedLink{std::chrono::microseconds(20), BytesPerSecond(1e9)};
-    return make_inproc_group(ranks, options);
+    return make_inproc_group(static_cast<int>(ranks.size()), options);
   };
   cases.push_back({"PacedInprocOf3", 3, paced, make});
   return cases;
 }
 
-std::vector<std::unique_ptr<Communicator>> message_group(int size, const LinkOptions& options, bool rendezvous) {
+std::vector<std::unique_ptr<Communicator>> message_group(std::size_t size, const LinkOptions& options,
+                                                         bool rendezvous) {
   std::vector<Rank> members;
-  for (int rank = 0; rank < size; ++rank) members.emplace_back(rank);
+  for (std::size_t rank = 0; rank < size; ++rank) members.emplace_back(static_cast<std::int32_t>(rank));
   std::vector<std::unique_ptr<Communicator>> group;
-  for (auto& end : make_memory_network(size, rendezvous)) {
+  for (auto& end : make_memory_network(static_cast<int>(size), rendezvous)) {
     group.push_back(make_message_communicator(std::move(end), options, "world", members));
   }
   return group;
@@ -40,16 +45,25 @@ std::vector<CommunicatorCase> message_cases() {
   const auto make = [] { return make_cpu_backend(); };
   for (const int size : {1, 2, 3, 5}) {
     for (const bool rendezvous : {false, true}) {
-      const auto group = [rendezvous](int ranks) { return message_group(ranks, {}, rendezvous); };
+      const auto group = [rendezvous](Backends ranks) { return message_group(ranks.size(), {}, rendezvous); };
       cases.push_back({(rendezvous ? "RendezvousOf" : "EagerOf") + std::to_string(size), size, group, make});
     }
   }
   LinkOptions paced;
   paced.pacing = PacedLink{std::chrono::microseconds(20), BytesPerSecond(1e9)};
-  cases.push_back({"PacedOf2", 2, [paced](int ranks) { return message_group(ranks, paced, false); }, make});
+  cases.push_back({"PacedOf2", 2, [paced](Backends ranks) { return message_group(ranks.size(), paced, false); }, make});
   return cases;
 }
 
+std::vector<CommunicatorCase> staged_cases() {
+  std::vector<CommunicatorCase> cases;
+  for (const int size : {1, 2, 4, 8}) {
+    cases.push_back({"QueuedOf" + std::to_string(size), size, make_staged_group, make_queued_backend});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Staged, CommunicatorContract, ::testing::ValuesIn(staged_cases()), communicator_case_name);
 INSTANTIATE_TEST_SUITE_P(Message, CommunicatorContract, ::testing::ValuesIn(message_cases()), communicator_case_name);
 INSTANTIATE_TEST_SUITE_P(Inproc, CommunicatorContract, ::testing::ValuesIn(inproc_cases()), communicator_case_name);
 

@@ -25,8 +25,8 @@ std::vector<CommunicatorCase> mpi_cases() {
   const auto backend = [] { return make_cpu_backend(); };
   LinkOptions paced;
   paced.pacing = PacedLink{std::chrono::microseconds(20), BytesPerSecond(1e9)};
-  return {{"Mpi", process_count(), [](int) { return own_end({}); }, backend},
-          {"PacedMpi", process_count(), [paced](int) { return own_end(paced); }, backend}};
+  return {{"Mpi", process_count(), [](auto) { return own_end({}); }, backend},
+          {"PacedMpi", process_count(), [paced](auto) { return own_end(paced); }, backend}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Mpi, CommunicatorContract, ::testing::ValuesIn(mpi_cases()), communicator_case_name);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,26 +13,43 @@
 namespace moecast::testing {
 
 /// An asynchronous backend without kernels: it writes down what is asked of it and knows when events would happen.
-/// Every lane has a time; `work` lets it pass, an event takes it, waiting for an event lifts it.
+/// Every lane has a time; `work` lets it pass, an event takes it, waiting for an event lifts it. Lanes may call it from
+/// different threads.
 class FakeStreamBackend final : public Backend {
  public:
-  std::vector<std::string> log;  // "record comm 3", "wait compute 4", "run 2", "synchronize comm"
   Status device_status = {};
 
+  /// What a lane was asked for, in order: "record 3", "wait 4", "run 2", "synchronize".
+  [[nodiscard]] std::vector<std::string> log(Lane lane) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = log_.find(lane);
+    return found == log_.end() ? std::vector<std::string>() : found->second;
+  }
+  [[nodiscard]] int reserved_events() const { return reserved_; }
+
   /// A kernel of this length on that lane.
-  void work(Lane lane, Duration duration) { lane_time_[lane] += duration; }
+  void work(Lane lane, OpId op, Duration duration) {
+    const std::lock_guard lock(mutex_);
+    log_[lane].push_back(fmt::format("run {}", op.value()));
+    lane_time_[lane] += duration;
+  }
 
   std::string name() const override { return "fake"; }
   std::string device_name() const override { return "fake"; }
   bool asynchronous() const override { return true; }
-  void synchronize(Lane lane) override { log.push_back(fmt::format("synchronize {}", lane_name(lane))); }
-  void reserve_events(int capacity) override { log.push_back(fmt::format("reserve {}", capacity)); }
+  void synchronize(Lane lane) override {
+    const std::lock_guard lock(mutex_);
+    log_[lane].push_back("synchronize");
+  }
+  void reserve_events(int capacity) override { reserved_ = capacity; }
   void record_event(Lane lane, int index) override {
-    log.push_back(fmt::format("record {} {}", lane_name(lane), index));
+    const std::lock_guard lock(mutex_);
+    log_[lane].push_back(fmt::format("record {}", index));
     event_time_[index] = lane_time_[lane];
   }
   void wait_event(Lane lane, int index) override {
-    log.push_back(fmt::format("wait {} {}", lane_name(lane), index));
+    const std::lock_guard lock(mutex_);
+    log_[lane].push_back(fmt::format("wait {}", index));
     ASSERT(event_time_.contains(index), "event {} was never recorded", index);
     lane_time_[lane] = std::max(lane_time_[lane], event_time_[index]);
   }
@@ -78,10 +96,12 @@ class FakeStreamBackend final : public Backend {
   void squared_norm(Lane, Tensor, Tensor, bool) override { never(); }
 
  private:
-  static const char* lane_name(Lane lane) { return lane == Lane::Compute ? "compute" : "comm"; }
   static void never() { ASSERT(false, "the fake backend has no kernels"); }
   static Error none() { return {ErrorKind::Unavailable, "", "the fake backend has no memory"}; }
 
+  mutable std::mutex mutex_;
+  std::map<Lane, std::vector<std::string>> log_;
+  int reserved_ = 0;
   std::map<Lane, Duration> lane_time_;
   std::map<int, Duration> event_time_;
 };

@@ -252,6 +252,7 @@ TEST(Calibrate, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refused({"--link-latency", "200", "--link-bandwidth", "1 GB/s"}));
   EXPECT_TRUE(refused({"--link-latency", "200 us", "--link-bandwidth", "0 B/s"}));
   EXPECT_TRUE(refused({"--backend", "tpu"}));
+  EXPECT_TRUE(refused({"--precision", "bf16"}));
   EXPECT_TRUE(refused({"--for", "missing.json"}));
   EXPECT_TRUE(
       refused({"--for", (source_folder() / "experiments/quickstart/train/top2.json").string(), "--ranks", "4"}));
