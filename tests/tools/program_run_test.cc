@@ -317,6 +317,10 @@ TEST(Calibrate, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refused({"--link-latency", "200", "--link-bandwidth", "1 GB/s"}));
   EXPECT_TRUE(refused({"--link-latency", "200 us", "--link-bandwidth", "0 B/s"}));
   EXPECT_TRUE(refused({"--backend", "tpu"}));
+  EXPECT_TRUE(refused({"--import"}));
+  EXPECT_TRUE(refused({"--import", "missing.json", "--profile", "h200_nvlink_8"}));
+  EXPECT_TRUE(refused({"some.json"}));
+  EXPECT_TRUE(refused({"--profile", "h200_nvlink_8"}));
   EXPECT_TRUE(refused({"--precision", "bf16"}));
   EXPECT_TRUE(refused({"--for", "missing.json"}));
   EXPECT_TRUE(
