@@ -22,7 +22,8 @@ namespace moecast {
 /// A model file. BadInput with every problem in it.
 [[nodiscard]] Result<MoeModel> load_moe_model(const std::filesystem::path& path);
 
-/// Every field, defaults included; reads back to the same model.
+/// Every field, defaults included; left out is only what the model does not have at all (latent attention, a window,
+/// zero experts, groups of experts ...). Reads back to the same model.
 [[nodiscard]] nlohmann::ordered_json to_json(const MoeModel& model);
 
 }  // namespace moecast
