@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "models/forward_chain.h"
+#include "models/huggingface.h"
 #include "models/moe_model_names.h"
 
 namespace moecast {
@@ -201,23 +202,33 @@ std::vector<Block> read_pattern(JsonReader& model) {
   return blocks;
 }
 
-/// "blocks": runs of alike blocks.
+/// Appends what the runs of "blocks" stand for; one block more than the most is enough to see that they are too many.
+void append_runs(JsonReader& parent, std::vector<Block>& blocks) {
+  for (JsonReader& run : parent.objects("blocks")) {
+    const std::int64_t repeat = run.integer("repeat", 1, kMaxBlocks, 1);
+    std::vector<Block> sequence;
+    if (run.has("blocks")) {
+      append_runs(run, sequence);
+    } else if (run.has("moe")) {
+      JsonReader moe = run.object("moe");
+      sequence.push_back(Block{0, read_moe(moe)});
+    } else {
+      sequence.push_back(Block{run.integer("dense_width", 1, kMaxFfnWidth), std::nullopt});
+    }
+    for (std::int64_t i = 0; i < repeat && blocks.size() <= kMaxBlocks; ++i) {
+      blocks.insert(blocks.end(), sequence.begin(), sequence.end());
+    }
+  }
+}
+
+/// "blocks": runs of a block or of a sequence of blocks.
 std::vector<Block> read_runs(JsonReader& model) {
   const std::size_t before = model.problem_count();
   std::vector<Block> blocks;
-  for (JsonReader& run : model.objects("blocks")) {
-    const std::int64_t repeat = run.integer("repeat", 1, kMaxBlocks, 1);
-    const std::size_t end = blocks.size() + static_cast<std::size_t>(repeat);
-    if (run.has("moe")) {
-      JsonReader moe = run.object("moe");
-      blocks.resize(end, Block{0, read_moe(moe)});
-    } else {
-      blocks.resize(end, Block{run.integer("dense_width", 1, kMaxFfnWidth), std::nullopt});
-    }
-  }
+  append_runs(model, blocks);
   if (model.problem_count() == before && (blocks.empty() || blocks.size() > kMaxBlocks)) {
     model.problem("blocks", "out-of-range", fmt::format("1 to {} blocks together", kMaxBlocks),
-                  std::to_string(blocks.size()));
+                  blocks.empty() ? std::string("none") : std::string("more"));
   }
   return blocks;
 }
@@ -251,6 +262,11 @@ MoeModel read_moe_model(JsonReader& reader) {
 Result<MoeModel> load_moe_model(const std::filesystem::path& path) {
   const Result<JsonDocument> document = JsonDocument::read(path);
   if (!document.ok()) return document.error();
+  if (is_huggingface_config(*document)) {
+    Result<HuggingFaceModel> found = read_huggingface_config(*document);
+    if (!found.ok()) return found.error();
+    return std::move(found).value().model;
+  }
   JsonReader reader(*document);
   MoeModel model = read_moe_model(reader);
   RETURN_IF_ERROR(reader.finish());

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/json_document.h"
 #include "hwprofiles/profile_json.h"
+#include "models/huggingface.h"
 #include "models/moe_model_json.h"
 #include "models/state_inventory.h"
 #include "models/workload.h"
@@ -16,7 +18,7 @@ namespace moecast {
 namespace {
 
 /// Reads the file as what its keys say that it is.
-Result<Description> describe_document(const JsonDocument& document) {
+Result<Description> describe_document(const JsonDocument& document, Log& log) {
   const auto& json = document.json();
   const auto has = [&](const char* key) { return json.is_object() && json.contains(key); };
   if (has("workload") && has("training")) {
@@ -42,15 +44,21 @@ Result<Description> describe_document(const JsonDocument& document) {
     RETURN_IF_ERROR(reader.finish());
     return describe_profile(profile);
   }
+  if (is_huggingface_config(document)) {
+    const Result<HuggingFaceModel> found = read_huggingface_config(document);
+    if (!found.ok()) return found.error();
+    log.debug("{}: ignored, as they change no shape: {}", document.file(), fmt::join(found->ignored, ", "));
+    return describe_model(found->model);
+  }
   if (has("d_model") || has("layers") || has("blocks")) {
     const MoeModel model = read_moe_model(reader);
     RETURN_IF_ERROR(reader.finish());
     return describe_model(model);
   }
-  return Error{
-      ErrorKind::BadInput, document.file(),
-      "expected a model (\"d_model\"), a hardware profile (\"device\"), a workload or a scenario (\"workload\"), "
-      "found none of these keys"};
+  return Error{ErrorKind::BadInput, document.file(),
+               "expected a model (\"d_model\", or \"model_type\" of a Hugging Face config.json), a hardware profile "
+               "(\"device\"), a workload or a scenario (\"workload\"), "
+               "found none of these keys"};
 }
 
 bool is_built_in(const std::string& name) {
@@ -60,7 +68,7 @@ bool is_built_in(const std::string& name) {
   return false;
 }
 
-Result<Description> describe_argument(const std::string& name) {
+Result<Description> describe_argument(const std::string& name, Log& log) {
   if (is_built_in(name)) {
     const Result<HardwareProfile> profile = find_profile(name, ".");
     if (!profile.ok()) return profile.error();
@@ -68,12 +76,12 @@ Result<Description> describe_argument(const std::string& name) {
   }
   const Result<JsonDocument> document = JsonDocument::read(name);
   if (!document.ok()) return document.error();
-  return describe_document(*document);
+  return describe_document(*document, log);
 }
 
 Status run(const CommandContext& context) {
   RETURN_IF_ERROR(context.check_output());
-  const Result<Description> description = describe_argument(context.arguments.positionals().front());
+  const Result<Description> description = describe_argument(context.arguments.positionals().front(), context.log);
   if (!description.ok()) return description.error();
   context.print(to_text(*description, context.style));
   return context.finish(to_json(*description));

@@ -191,6 +191,20 @@ TEST(MoeModelJson, BlocksAreRuns) {
             (std::vector<std::string>{"/layers unknown-key", "/moe unknown-key"}));
 }
 
+TEST(MoeModelJson, ARunMayBeASequence) {
+  const Result<MoeModel> model = parse(patched(R"({"layers": null, "moe": null, "blocks": [{"repeat": 2, "blocks": [
+      {"repeat": 2, "dense_width": 512}, {"moe": {"experts": 4, "expert_width": 32, "router": {"top_k": 1},
+      "dropless": true}}]}, {"dense_width": 256}]})"));
+  ASSERT_TRUE(model.ok()) << model.error().text();
+  std::string kinds;
+  for (const Block& block : model->blocks) kinds += block.moe ? 'M' : 'D';
+  EXPECT_EQ(kinds, "DDMDDMD");
+  expect_round_trip(*model);
+  EXPECT_EQ(problems(R"({"layers": null, "moe": null, "blocks": [{"repeat": 1000, "blocks": [{"repeat": 1000,
+      "blocks": [{"repeat": 1000, "dense_width": 1}]}]}]})"),
+            std::vector<std::string>{"/blocks out-of-range"});
+}
+
 TEST(MoeModelJson, WritesWhatReadsBackEqual) {
   for (const char* patch :
        {"{}", R"({"moe": {"shared_expert_width": 128, "coefficient_gate": "cg1", "shortcut": "pos3"}})",
