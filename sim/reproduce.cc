@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json_document.h"
+#include "sim/campaign/campaign.h"
+#include "sim/campaign/campaign_json.h"
 #include "sim/scenario.h"
 
 namespace moecast {
@@ -21,6 +23,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+/// One campaign that expects something.
+struct CampaignRun {
+  fs::path file;
+  CampaignFile campaign;
+  std::vector<JudgedExpectation> judged;
+};
 
 /// One scenario that is needed: by its own expectations, or because others compare with it.
 struct Run {
@@ -86,14 +95,16 @@ class Runs {
       }
     }
     RETURN_IF_ERROR(errors_.status());
-    if (!runs_.empty()) return {};
+    if (!runs_.empty() || !campaigns_.empty()) return {};
     return Error{ErrorKind::BadInput, folder.string(), "found no scenario with an \"expect\" block"};
   }
 
   Status simulate_all(std::int64_t thread_count) {
     std::atomic<std::size_t> next = 0;
     const auto work = [&] {
-      for (std::size_t i = next++; i < runs_.size(); i = next++) simulate_one(runs_[i]);
+      for (std::size_t i = next++; i < runs_.size() + campaigns_.size(); i = next++) {
+        i < runs_.size() ? simulate_one(runs_[i]) : simulate_one(campaigns_[i - runs_.size()]);
+      }
     };
     {
       std::vector<std::jthread> threads;
@@ -106,18 +117,29 @@ class Runs {
     return errors_.status();
   }
 
+  /// By file, then in the file's order.
   [[nodiscard]] std::vector<ReproducedValue> values(const fs::path& folder) const {
     std::vector<ReproducedValue> result;
+    const auto add = [&](const fs::path& file, const std::string& name, auto expectation, double published, double ours,
+                         bool pass) {
+      const fs::path inside = file.lexically_relative(folder);
+      result.push_back({inside == "." ? file.generic_string() : inside.generic_string(), name, std::move(expectation),
+                        published, ours, deviation(published, ours), pass});
+    };
     for (std::size_t i = 0; i < expecting_count_; ++i) {
-      const Run& run = runs_[i];
-      const fs::path inside = run.file.lexically_relative(folder);
-      for (const Expectation& expectation : run.scenario->expect) {
-        ReproducedValue value{inside == "." ? run.file.generic_string() : inside.generic_string(), run.scenario->name,
-                              expectation};
-        judge(value, ours(run, expectation));
-        result.push_back(std::move(value));
+      for (const Expectation& each : runs_[i].scenario->expect) {
+        const double value = ours(runs_[i], each);
+        add(runs_[i].file, runs_[i].scenario->name, each, each.value, value,
+            std::abs(value - each.value) <= each.allowed);
       }
     }
+    for (const CampaignRun& run : campaigns_) {
+      for (const JudgedExpectation& each : run.judged) {
+        add(run.file, run.campaign.scenario.name, each, each.expectation.value, each.ours, each.pass);
+      }
+    }
+    std::stable_sort(result.begin(), result.end(),
+                     [](const ReproducedValue& a, const ReproducedValue& b) { return a.file < b.file; });
     return result;
   }
 
@@ -130,7 +152,14 @@ class Runs {
   void read_if_it_expects(const fs::path& file) {
     const Result<JsonDocument> document = JsonDocument::read(file);
     if (!document.ok()) return errors_.add(with_place(document.error(), file));
-    if (document->json().is_object() && document->json().contains("expect")) add(file, *document);
+    if (!document->json().is_object()) return;
+    if (document->json().contains("campaign")) return add_campaign(file, *document);
+    if (document->json().contains("expect")) add(file, *document);
+  }
+  void add_campaign(const fs::path& file, const JsonDocument& document) {
+    Result<CampaignFile> campaign = read_campaign(document);
+    if (!campaign.ok()) return errors_.add(with_place(campaign.error(), file));
+    if (!campaign->expect.empty()) campaigns_.push_back({file, std::move(campaign).value(), {}});
   }
   void read_other(const fs::path& file) {
     if (index_.contains(key(file))) return;
@@ -154,6 +183,11 @@ class Runs {
     for (std::size_t i = 0; i < run.metrics.size(); ++i) run.metrics[i] = metrics_of(*timeline, static_cast<Scope>(i));
   }
 
+  static void simulate_one(CampaignRun& run) {
+    const CampaignFile& campaign = run.campaign;
+    run.judged = moecast::judge(campaign.scenario, campaign.expect, run_replicas(campaign.scenario, 1));
+  }
+
   [[nodiscard]] double ours(const Run& run, const Expectation& expectation) const {
     const auto scope = static_cast<std::size_t>(expectation.scope);
     if (!expectation.relative_to) return value_of(expectation.metric, run.metrics.at(scope));
@@ -162,19 +196,32 @@ class Runs {
                ? 0
                : seconds(other.metrics.at(scope).step_time) / seconds(run.metrics.at(scope).step_time);
   }
-  static void judge(ReproducedValue& value, double ours) {
-    const double published = value.expectation.value;
-    value.ours = ours;
-    value.pass = std::abs(ours - published) <= value.expectation.allowed;
-    if (ours == published) return;
-    value.deviation = published == 0 ? std::numeric_limits<double>::infinity() : (ours - published) / published;
+  static double deviation(double published, double ours) {
+    if (ours == published) return 0;
+    return published == 0 ? std::numeric_limits<double>::infinity() : (ours - published) / published;
   }
 
   std::vector<Run> runs_;
+  std::vector<CampaignRun> campaigns_;
   std::size_t expecting_count_ = 0;
   std::map<std::string, std::size_t> index_;
   Errors errors_;
 };
+
+/// Metric, published value, ours and what is allowed, for the table.
+struct ShownValue {
+  std::string metric, published, ours, allowed;
+};
+
+ShownValue shown(const ReproducedValue& value) {
+  if (const auto* step = std::get_if<Expectation>(&value.expectation)) {
+    return {name_of(step->metric, step->scope), pretty(step->metric, value.published), pretty(step->metric, value.ours),
+            step->tolerance};
+  }
+  const auto& judged = std::get<JudgedExpectation>(value.expectation);
+  return {judged.expectation.metric, fmt::format("{:.4g}", value.published), fmt::format("{:.4g}", value.ours),
+          allowed_text(judged)};
+}
 
 std::string percent(double fraction) {
   return std::isfinite(fraction) ? fmt::format("{:+.1f} %", 100 * fraction) : std::string("-");
@@ -197,9 +244,8 @@ std::string to_table(const Reproduction& reproduction) {
   std::vector<std::array<std::string, 7>> rows = {
       {"scenario", "metric", "published", "ours", "deviation", "tolerance", ""}};
   for (const ReproducedValue& value : reproduction.values) {
-    const Expectation& expected = value.expectation;
-    rows.push_back({value.name, name_of(expected.metric, expected.scope), pretty(expected.metric, expected.value),
-                    pretty(expected.metric, value.ours), percent(value.deviation), expected.tolerance,
+    const ShownValue text = shown(value);
+    rows.push_back({value.name, text.metric, text.published, text.ours, percent(value.deviation), text.allowed,
                     value.pass ? "pass" : "FAIL"});
   }
   std::array<std::size_t, 7> widths{};
@@ -222,9 +268,16 @@ Json to_json(const Reproduction& reproduction) {
   Json json = {{"pass", reproduction.pass()}, {"values", Json::array()}};
   for (const ReproducedValue& value : reproduction.values) {
     Json row = {{"file", value.file}, {"name", value.name}};
-    row.update(to_json(value.expectation));
-    const bool time = is_time(value.expectation.metric);
-    row["ours"] = time ? Json(to_text(Duration(std::llround(value.ours * 1e9)))) : Json(value.ours);
+    row["ours"] = value.ours;
+    if (const auto* step = std::get_if<Expectation>(&value.expectation)) {
+      row.update(to_json(*step));
+      if (is_time(step->metric)) row["ours"] = to_text(Duration(std::llround(value.ours * 1e9)));
+    } else {
+      const auto& judged = std::get<JudgedExpectation>(value.expectation);
+      row.update(to_json(judged.expectation));
+      row["replicas_from"] = judged.low;
+      row["replicas_to"] = judged.high;
+    }
     row["deviation"] = std::isfinite(value.deviation) ? Json(value.deviation) : Json();
     row["pass"] = value.pass;
     json["values"].push_back(std::move(row));

@@ -3,23 +3,26 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/result.h"
+#include "sim/campaign/campaign_expectation.h"
 #include "sim/expectation.h"
 
 namespace moecast {
 
 /// A published value and ours.
 struct ReproducedValue {
-  std::string file;  // of the scenario, relative to the folder
-  std::string name;  // of the scenario
-  Expectation expectation;
-  double ours = 0;       // seconds or a ratio
+  std::string file;                                          // of the scenario, relative to the folder
+  std::string name;                                          // of the scenario
+  std::variant<Expectation, JudgedExpectation> expectation;  // of a step, or of a campaign
+  double published = 0;
+  double ours = 0;       // seconds or a ratio; of a campaign the mean over its replicas
   double deviation = 0;  // (ours - published) / published; 0 for 0 against 0, infinite for anything else against 0
-  bool pass = false;     // |ours - published| <= allowed
+  bool pass = false;     // what the expectation asks holds
 };
 
 struct Reproduction {
@@ -27,7 +30,7 @@ struct Reproduction {
   [[nodiscard]] bool pass() const;
 };
 
-/// Runs every scenario with an "expect" block under `folder` (every *.json with such a key; or the one file given). On
+/// Runs every scenario and every campaign with an "expect" block under `folder` (or the one file given). On
 /// `thread_count` threads; the result does not depend on it. BadInput with the problems of all files, or if no file
 /// expects anything.
 [[nodiscard]] Result<Reproduction> reproduce(const std::filesystem::path& folder, std::int64_t thread_count = 1);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "hwprofiles/import_nccl.h"
 #include "hwprofiles/profile_json.h"
 #include "runtime/calibration/calibrate.h"
 #include "runtime/gpu_module.h"
@@ -95,11 +96,47 @@ Result<HardwareProfile> calibrate_with_progress(const CalibrationOptions& option
   });
 }
 
-Status run(const CommandContext& context) {
+/// A profile whose links others have measured.
+Result<HardwareProfile> import_links(const Arguments& arguments) {
+  const std::optional<std::string> base = arguments.text("profile");
+  if (!base || arguments.positionals().empty()) {
+    return Error{ErrorKind::BadInput, "--import",
+                 "needs files of nccl-tests or NCCL Inspector, and --profile: the profile of the device itself"};
+  }
+  Result<HardwareProfile> profile = find_profile(*base, ".");
+  if (!profile.ok()) return profile.error();
+  std::vector<ImportedCollectives> imported;
+  for (const std::string& path : arguments.positionals()) {
+    Result<ImportedCollectives> collectives = import_collectives(path);
+    if (!collectives.ok()) return collectives.error();
+    imported.push_back(std::move(collectives).value());
+  }
+  profile->name = *arguments.text("name");
+  return with_collectives(std::move(profile).value(), imported);
+}
+
+/// What belongs to the other way of calibrating.
+Status check_mode(const Arguments& arguments) {
+  if (arguments.flag("import")) return {};
+  if (!arguments.positionals().empty()) {
+    return Error{ErrorKind::BadInput, "calibrate",
+                 fmt::format("unexpected argument \"{}\"; files belong to --import", arguments.positionals().front())};
+  }
+  if (arguments.flag("profile")) return Error{ErrorKind::BadInput, "--profile", "belongs to --import"};
+  return {};
+}
+
+Result<HardwareProfile> make_profile(const CommandContext& context) {
+  if (context.arguments.flag("import")) return import_links(context.arguments);
   const Result<CalibrationOptions> options = options_of(context.arguments);
   if (!options.ok()) return options.error();
+  return calibrate_with_progress(*options, context);
+}
+
+Status run(const CommandContext& context) {
+  RETURN_IF_ERROR(check_mode(context.arguments));
   RETURN_IF_ERROR(context.check_output());
-  const Result<HardwareProfile> profile = calibrate_with_progress(*options, context);
+  const Result<HardwareProfile> profile = make_profile(context);
   if (!profile.ok()) return profile.error();
   RETURN_IF_ERROR(write_file_atomically(*context.arguments.text("output"), to_json_text(*profile)));
   context.print(describe(*profile));
@@ -116,6 +153,10 @@ Command calibrate_command() {
                   "through\n"
                   "host memory. The profile carries its error on the shapes that\n"
                   "the fit used and on shapes that it has not seen.",
+       .positionals = {{.name = "FILE",
+                        .help = "with --import: JSON of nccl-tests (alltoall_perf -J FILE), lines of NCCL Inspector",
+                        .at_least = 0,
+                        .at_most = 100}},
        .options =
            {{.name = "output",
              .letter = 'o',
@@ -129,6 +170,12 @@ Command calibrate_command() {
              .value = "NAME",
              .help = "of the profile",
              .fallback = "this_machine"},
+            {.name = "import",
+             .help = "measure nothing: links from files that others measured, the rest from --profile"},
+            {.name = "profile",
+             .kind = ValueKind::Text,
+             .value = "PROFILE",
+             .help = "with --import: a built-in hardware profile or a file"},
             {.name = "for",
              .kind = ValueKind::Text,
              .value = "CONFIG",
@@ -162,6 +209,7 @@ Command calibrate_command() {
              .choices = {"f32", "bf16"}}},
        .examples =
            {"moecast calibrate -o profile.json",
+            "moecast calibrate --import alltoall.json all_reduce.json --profile h200_nvlink_8 -o our_cluster.json",
             "moecast calibrate --for experiments/quickstart/train/top2.json -o profile.json",
             "moecast calibrate --link-latency \"200 us\" --link-bandwidth \"80 MB/s\" --budget \"20 s\" -o p.json"}},
       run};

@@ -7,6 +7,7 @@
 #include "models/state_inventory.h"
 #include "models/timeline_json.h"
 #include "sim/scenario.h"
+#include "tools/campaign_run.h"
 #include "tools/command.h"
 #include "tools/output.h"
 #include "tools/result_json.h"
@@ -19,16 +20,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Result<Scenario> load_scenario(const CommandContext& context) {
-  const Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
-  if (!document.ok()) return document.error();
+Result<Scenario> load_scenario(const CommandContext& context, const JsonDocument& document) {
+  RETURN_IF_ERROR(refuse_campaign_options(context.arguments));
   std::optional<HardwareProfile> profile;
   if (const std::optional<std::string> name = context.arguments.text("profile")) {
     Result<HardwareProfile> found = find_profile(*name, ".");
     if (!found.ok()) return found.error();
     profile = std::move(found).value();
   }
-  return read_scenario(*document, std::move(profile));
+  return read_scenario(document, std::move(profile));
 }
 
 Json summary_json(const Scenario& scenario, const Timeline& timeline) {
@@ -66,8 +66,8 @@ Status write_results(const CommandContext& context, const Scenario& scenario, co
   return output->commit();
 }
 
-Status run(const CommandContext& context) {
-  const Result<Scenario> scenario = load_scenario(context);
+Status simulate_step(const CommandContext& context, const JsonDocument& document) {
+  const Result<Scenario> scenario = load_scenario(context, document);
   if (!scenario.ok()) return scenario.error();
   const Result<Timeline> timeline = simulate(*scenario);
   if (!timeline.ok()) return timeline.error();
@@ -77,24 +77,41 @@ Status run(const CommandContext& context) {
   return context.print_json(result);
 }
 
+Status run(const CommandContext& context) {
+  Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
+  if (!document.ok()) return document.error();
+  if (is_campaign(*document)) return simulate_campaign(context, std::move(document).value());
+  return simulate_step(context, *document);
+}
+
+std::vector<OptionSpec> options() {
+  std::vector<OptionSpec> all = {output_folder_option(false),
+                                 force_option(),
+                                 set_option(),
+                                 {.name = "profile",
+                                  .kind = ValueKind::Text,
+                                  .value = "PROFILE",
+                                  .help = "a built-in hardware profile or a file, instead of the scenario's"}};
+  for (OptionSpec& each : campaign_options()) all.push_back(std::move(each));
+  return all;
+}
+
 }  // namespace
 
 Command simulate_command() {
-  return {{.name = "simulate",
-           .summary = "predict a training step of a scenario from a hardware profile",
-           .details = "Writes summary.json, timeline.json (opens in Perfetto) and scenario.json (resolved) into DIR.\n"
-                      "The same scenario gives the same bytes on every machine.",
-           .positionals = {{.name = "SCENARIO", .help = "a scenario (JSON)"}},
-           .options = {output_folder_option(false),
-                       force_option(),
-                       set_option(),
-                       {.name = "profile",
-                        .kind = ValueKind::Text,
-                        .value = "PROFILE",
-                        .help = "a built-in hardware profile or a file, instead of the scenario's"}},
-           .examples = {"moecast simulate experiments/quickstart/simulate/top2.json -o out/simulate/top2",
-                        "moecast simulate top2.json --profile out/profile.json -o out/simulate/top2"}},
-          run};
+  return {
+      {.name = "simulate",
+       .summary = "predict a training step of a scenario, or weeks of training with failures",
+       .details = "A scenario of a step: writes summary.json, timeline.json (opens in Perfetto) and scenario.json\n"
+                  "(resolved) into DIR. A campaign: summary.json, replicas.csv and scenario.json. The same file gives\n"
+                  "the same bytes on every machine.",
+       .positionals = {{.name = "SCENARIO", .help = "a scenario or a campaign (JSON)"}},
+       .options = options(),
+       .examples = {"moecast simulate experiments/quickstart/simulate/top2.json -o out/simulate/top2",
+                    "moecast simulate top2.json --profile out/profile.json -o out/simulate/top2",
+                    "moecast simulate experiments/campaign/llama3_54_days.json --replicas 100",
+                    "moecast simulate experiments/campaign/policies_16384/async_full.json --best-interval"}},
+      run};
 }
 
 }  // namespace moecast

@@ -57,7 +57,7 @@ fs::path normal(const fs::path& path) {
 
 const std::vector<std::string>& result_file_names() {
   static const std::vector<std::string> names = {"timeline.json", "metrics.json",    "config.json", "summary.json",
-                                                 "scenario.json", "validation.json", "report.html"};
+                                                 "scenario.json", "validation.json", "report.html", "replicas.csv"};
   return names;
 }
 

@@ -85,20 +85,6 @@ CampaignExpectation read_one(JsonReader& reader) {
   return out;
 }
 
-std::string shown(const CampaignExpectation& expectation) {
-  switch (expectation.kind) {
-    case CampaignExpectation::Kind::AtLeast:
-      return fmt::format(">= {:.4g}", expectation.value);
-    case CampaignExpectation::Kind::AtMost:
-      return fmt::format("<= {:.4g}", expectation.value);
-    case CampaignExpectation::Kind::Interval:
-      return fmt::format("{:.4g} in interval", expectation.value);
-    case CampaignExpectation::Kind::Tolerance:
-      break;
-  }
-  return fmt::format("{:.4g} +- {:.3g} %", expectation.value, 100 * expectation.tolerance);
-}
-
 bool passes(const JudgedExpectation& judged) {
   const CampaignExpectation& expectation = judged.expectation;
   switch (expectation.kind) {
@@ -165,13 +151,18 @@ std::vector<JudgedExpectation> judge(const CampaignScenario& scenario,
   return out;
 }
 
-std::string to_table(const std::vector<JudgedExpectation>& judged) {
-  std::string out = fmt::format("{:<20} {:>22} {:>12} {:>24}\n", "metric", "published", "ours", "single replicas");
-  for (const JudgedExpectation& row : judged) {
-    out += fmt::format("{:<20} {:>22} {:>12.4g} {:>24} {}\n", row.expectation.metric, shown(row.expectation), row.ours,
-                       fmt::format("{:.4g} .. {:.4g}", row.low, row.high), row.pass ? "pass" : "FAIL");
+std::string allowed_text(const JudgedExpectation& judged) {
+  switch (judged.expectation.kind) {
+    case CampaignExpectation::Kind::AtLeast:
+      return "at least";
+    case CampaignExpectation::Kind::AtMost:
+      return "at most";
+    case CampaignExpectation::Kind::Interval:
+      return fmt::format("in {:.4g} .. {:.4g}", judged.low, judged.high);
+    case CampaignExpectation::Kind::Tolerance:
+      break;
   }
-  return out;
+  return fmt::format("{:.3g} %", 100 * judged.expectation.tolerance);
 }
 
 }  // namespace moecast

@@ -49,7 +49,7 @@ struct JudgedExpectation {
 [[nodiscard]] std::vector<JudgedExpectation> judge(const CampaignScenario& scenario,
                                                    const std::vector<CampaignExpectation>& expectations,
                                                    const std::vector<CampaignOutcome>& outcomes);
-/// One line for each: metric, published, ours, where replicas lie, pass or FAIL.
-[[nodiscard]] std::string to_table(const std::vector<JudgedExpectation>& judged);
+/// What is allowed, with where single replicas lie if that is what counts: "2 %", ">=", "in 420 .. 512".
+[[nodiscard]] std::string allowed_text(const JudgedExpectation& judged);
 
 }  // namespace moecast

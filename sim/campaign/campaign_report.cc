@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -13,8 +14,21 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::array<std::string_view, kRestoreSourceCount> kSources = {"storage", "memory", "peers", "survivors"};
 
+/// Four digits; large numbers whole, in groups of three.
+std::string number(double value) {
+  if (!(std::fabs(value) >= 1e4 && std::fabs(value) < 1e15)) return fmt::format("{:.4g}", value);
+  std::string digits = fmt::format("{:.0f}", value);
+  for (std::size_t at = digits.size(); at > 3 + static_cast<std::size_t>(digits.front() == '-');) {
+    at -= 3;
+    digits.insert(at, 1, ',');
+  }
+  return digits;
+}
+
 std::string line(std::string_view name, const MeanInterval& value, double factor, std::string_view unit) {
-  return fmt::format("{:<28} {:>12.4g} +- {:<10.3g} {}\n", name, factor * value.mean, factor * value.half_width, unit);
+  const double half_width = factor * value.half_width;
+  const std::string spread = half_width > 0 ? fmt::format("+- {:.2g}", half_width) : "";
+  return fmt::format("{:<28} {:>14} {:<10} {}\n", name, number(factor * value.mean), spread, unit);
 }
 
 Json json_of(const MeanInterval& value) {
@@ -26,11 +40,14 @@ Json json_of(const MeanInterval& value) {
 }  // namespace
 
 std::string to_table(const CampaignScenario& scenario, const CampaignSummary& summary) {
-  std::string out = fmt::format("{}: {} on {} GPUs, {} replicas ({} finished), mean and {:g} % interval\n",
-                                scenario.name, policy_kind_of(scenario.policy).name, scenario.cluster.gpus,
-                                summary.replica_count, summary.finished_count, 100 * scenario.confidence);
+  std::string out =
+      fmt::format("{}\n{} on {} GPUs, {} replicas{}, mean and {:g} % interval\n", scenario.name,
+                  policy_kind_of(scenario.policy).name, scenario.cluster.gpus, summary.replica_count,
+                  scenario.training.steps > 0 ? fmt::format(" ({} finished)", summary.finished_count) : "",
+                  100 * scenario.confidence);
   out += line("goodput (ETTR)", summary.goodput, 100, "%");
   for (std::size_t i = 0; i < kTimeCauseCount; ++i) {
+    if (summary.share[i].mean == 0) continue;
     out += line(fmt::format("  {}", name_of(static_cast<TimeCause>(i))), summary.share[i], 100, "% of the time");
   }
   out += line("wall time", summary.wall_hours, 1, "h");

@@ -32,8 +32,9 @@ TEST(CampaignFiles, PublishedValuesComeBack) {
     const auto outcomes = run_replicas(file->scenario, 2);
     const auto judged = judge(file->scenario, file->expect, outcomes);
     for (const JudgedExpectation& row : judged) {
-      EXPECT_TRUE(row.pass) << path.filename() << "\n"
-                            << to_table(judged) << to_table(file->scenario, summarize(file->scenario, outcomes));
+      EXPECT_TRUE(row.pass) << path.filename() << ": " << row.expectation.metric << " " << row.ours << ", "
+                            << allowed_text(row) << "\n"
+                            << to_table(file->scenario, summarize(file->scenario, outcomes));
     }
   }
 }

@@ -70,6 +70,29 @@ TEST_F(ReproduceTest, ComparesScenarios) {
   EXPECT_LT(result->values[0].ours, 1.9);
 }
 
+TEST_F(ReproduceTest, JudgesCampaignsBesideSteps) {
+  write("a_step.json", expecting(kExact));
+  const std::string campaign = R"({"name": "short", "campaign": {
+      "cluster": {"gpus": 8}, "training": {"steps": 100, "step": "1 s"},
+      "checkpoint": {"rank_bytes": {"non_expert": "1 GB"}, "total_bytes": {"non_expert": "8 GB"},
+                     "snapshot_rate": "1 GB/s", "persist_rate": "1 GB/s", "load_rate": "1 GB/s"},
+      "reliability": {"name": "none", "sources": {"": {"kind": "assumed", "reference": "a test"}}, "modes": {}, "recovery": {"detection": "1 s", "repair": "1 h", "process_start": "1 s"}},
+      "policy": {"kind": "blocking_full", "interval": 10}, "replicas": 2,
+      "expect": [{"metric": "goodput", "value": 1, "bound": "at_most", "source": "s"},
+                 {"metric": "goodput", "value": 2, "tolerance": "1 %", "source": "s"}]}})";
+  ASSERT_TRUE(write_file_atomically(folder_ / "b_campaign.json", campaign).ok());
+  const Result<Reproduction> result = reproduce(folder_);
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  ASSERT_EQ(result->values.size(), 3U);
+  EXPECT_EQ(result->values[1].file, "b_campaign.json");
+  EXPECT_TRUE(result->values[1].pass);
+  EXPECT_FALSE(result->values[2].pass);
+  EXPECT_EQ(result->values[1].ours, result->values[2].ours);
+  EXPECT_LT(result->values[1].ours, 1);
+  EXPECT_EQ(to_json(*result)["values"][1]["bound"], "at_most");
+  EXPECT_NE(to_table(*result).find("at most"), std::string::npos);
+}
+
 TEST_F(ReproduceTest, ThreadsChangeNothing) {
   for (int i = 0; i < 12; ++i) {
     write(fmt::format("{}.json", i),

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -222,6 +223,70 @@ TEST_F(Simulate, PutsValuesIntoTheScenario) {
   EXPECT_NE(wrong.err.find("--set /workload/batch/sequenze"), std::string::npos) << wrong.err;
 }
 
+std::string campaign_text(const std::string& more = "") {
+  return R"({ "name": "short", "campaign": {
+    "cluster": {"gpus": 64, "spares": {"kind": "hot", "count": 2}},
+    "training": {"horizon": "2 d", "step": "10 s"},
+    "checkpoint": {"rank_bytes": {"non_expert": "1 GB"}, "total_bytes": {"non_expert": "64 GB"},
+                   "snapshot_rate": "1 GB/s", "persist_rate": "1 GB/s", "load_rate": "1 GB/s"},
+    "reliability": "llama3_h100", "policy": {"kind": "async_full", "interval": 30}, "replicas": 8)" +
+         more + "} }\n";
+}
+
+TEST(SimulateCampaign, WritesAWholeResultThatDoesNotDependOnTheThreads) {
+  const TestFolder folder;
+  folder.file("c.json", campaign_text());
+  for (const auto& [place, threads] : {std::pair("one", "1"), std::pair("four", "4")}) {
+    const Outcome outcome = run_moecast({"simulate", "c.json", "-o", place, "--threads", threads}, folder.path());
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_NE(outcome.out.find("goodput (ETTR)"), std::string::npos) << outcome.out;
+  }
+  const Outcome again = run_moecast({"simulate", "one/scenario.json", "-q", "-o", "again"}, folder.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const auto content = [&](const char* place, const char* name) { return *read_file(folder.path() / place / name); };
+  for (const char* name : {"summary.json", "replicas.csv", "scenario.json"}) {
+    EXPECT_TRUE(content("one", name) == content("four", name)) << name;
+  }
+  // What the resolved scenario says is the scenario, to rounding: the replicas do not see the difference.
+  EXPECT_TRUE(content("one", "replicas.csv") == content("again", "replicas.csv"));
+  const std::string rows = *read_file(folder.path() / "one/replicas.csv");
+  EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 9);
+}
+
+TEST(SimulateCampaign, ShowsFailuresAndSearchesTheInterval) {
+  const TestFolder folder;
+  folder.file("c.json", campaign_text());
+  const Outcome failures = run_moecast(
+      {"simulate", "c.json", "--failures", "3", "--json", "--set", "/campaign/training/horizon=900 d"}, folder.path());
+  ASSERT_EQ(failures.exit_code, 0) << failures.err;
+  EXPECT_FALSE(nlohmann::json::parse(failures.out).at("failures").empty());
+  const Outcome search =
+      run_moecast({"simulate", "c.json", "--best-interval", "--replicas", "3", "--json"}, folder.path());
+  ASSERT_EQ(search.exit_code, 0) << search.err;
+  EXPECT_GE(nlohmann::json::parse(search.out).at("best_interval_steps"), 1);
+}
+
+TEST(SimulateCampaign, RefusesWhatMakesNoSense) {
+  const TestFolder folder;
+  folder.file("c.json", campaign_text());
+  folder.file("s.json", scenario_text());
+  const auto refusal = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "simulate");
+    const Outcome outcome = run_moecast(words, folder.path());
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.out;
+    return outcome.err;
+  };
+  const auto set = [&](const std::string& what) { return refusal({"c.json", "--set", what}); };
+  EXPECT_NE(refusal({"s.json", "--replicas", "3"}).find("belongs to campaigns"), std::string::npos);
+  EXPECT_NE(refusal({"c.json", "--profile", "a100_nvlink_8"}).find("belongs to scenarios"), std::string::npos);
+  EXPECT_NE(set("/campaign/polici=1").find("did you mean policy?"), std::string::npos);
+  EXPECT_NE(set("/campaign/policy/snapshot_experts=2").find("snapshot_experts"), std::string::npos);
+  EXPECT_NE(set("/campaign/checkpoint/snapshot_rate=-1 GB/s").find("/campaign/checkpoint/snapshot_rate"),
+            std::string::npos);
+  EXPECT_NE(set("/campaign/cluster/spares/count=-1").find("/campaign/cluster/spares/count"), std::string::npos);
+  EXPECT_EQ(folder.names(), (std::vector<std::string>{"c.json", "s.json"}));
+}
+
 TEST(Compare, PutsRunsOfOneNameIntoOneRow) {
   const TestFolder folder;
   for (const auto& [place, command] : {std::pair("a", "train"), std::pair("b", "train"), std::pair("c", "simulate")}) {
@@ -252,6 +317,10 @@ TEST(Calibrate, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refused({"--link-latency", "200", "--link-bandwidth", "1 GB/s"}));
   EXPECT_TRUE(refused({"--link-latency", "200 us", "--link-bandwidth", "0 B/s"}));
   EXPECT_TRUE(refused({"--backend", "tpu"}));
+  EXPECT_TRUE(refused({"--import"}));
+  EXPECT_TRUE(refused({"--import", "missing.json", "--profile", "h200_nvlink_8"}));
+  EXPECT_TRUE(refused({"some.json"}));
+  EXPECT_TRUE(refused({"--profile", "h200_nvlink_8"}));
   EXPECT_TRUE(refused({"--precision", "bf16"}));
   EXPECT_TRUE(refused({"--for", "missing.json"}));
   EXPECT_TRUE(
