@@ -86,7 +86,7 @@ std::string describe(const HardwareProfile& profile) {
   std::string out = fmt::format("{}\n", profile.name);
   if (!profile.description.empty()) out += fmt::format("{}\n", profile.description);
   out += fmt::format("\nDevice: {}\n  peak {}, memory {} at {}, {} per operator\n", device.name, pretty(device.peak),
-                     to_text(device.memory), pretty(device.memory_rate), pretty(device.operator_overhead));
+                     pretty(device.memory), pretty(device.memory_rate), pretty(device.operator_overhead));
   out += "Kernels (size, time, rate)\n";
   out += gemm_lines("product", device.gemm) + gemm_lines("grouped, each", device.grouped_gemm);
   out += attention_line(device, false) + attention_line(device, true) + memory_lines(device);

@@ -59,7 +59,10 @@ Duration AttentionCost::time(const AttentionWork& work) const {
   const double inside =
       dim_fraction == 0 ? at_dim(low_dim) : between(at_dim(low_dim), at_dim(low_dim + 1), dim_fraction);
   const double beyond_length = length / clamp_to(sequence, length);
-  return duration_from_seconds(inside * (dim / clamp_to(head_dim, dim)) * beyond_length * beyond_length);
+  // Measured with values as wide as keys and without a window; others take their share of the work.
+  const AttentionWork measured{work.batch, work.sequence, work.heads, work.kv_heads, work.head_dim, work.backward};
+  const double share = flops(work) / flops(measured);
+  return duration_from_seconds(inside * (dim / clamp_to(head_dim, dim)) * beyond_length * beyond_length * share);
 }
 
 double GemmTable::rate(double m_rows, double n_columns, double k_inner) const {

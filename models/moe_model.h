@@ -5,11 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "models/attention.h"
 #include "models/gate.h"
 
 namespace moecast {
 
-enum class Activation { Gelu, Relu, SwiGlu };  // SwiGlu has three matrices, the others two
+enum class Activation { Gelu, Relu, SwiGlu, GeGlu };  // SwiGlu and GeGlu have three matrices, the others two
 enum class NormKind { LayerNorm, RmsNorm };
 enum class PositionKind { Learned, Rope };
 
@@ -26,31 +27,36 @@ enum class Shortcut {
 enum class CoefficientGate {
   DirectAdd,  // SE(x) + sum G E
   Cg1,        // sigmoid(w.x) * SE(x) + sum G E
+  Cg2,        // c = softmax(W x), two values: c0 * SE(x) + c1 * sum G E
 };
 
-struct Attention {
-  std::int64_t heads = 1;
-  std::int64_t kv_heads = 1;  // heads % kv_heads == 0
-  std::int64_t head_dim = 64;
-
-  [[nodiscard]] std::int64_t query_width() const { return heads * head_dim; }
-  [[nodiscard]] std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
-
-  friend bool operator==(const Attention&, const Attention&) = default;
-};
+/// Values of c for each token: columns of the coefficient gate's matrix.
+[[nodiscard]] constexpr std::int64_t coefficient_count(CoefficientGate gate) {
+  return gate == CoefficientGate::DirectAdd ? 0 : gate == CoefficientGate::Cg1 ? 1 : 2;
+}
 
 /// The MoE part of one block.
 struct MoeFfn {
   std::int64_t expert_count = 8;
-  std::int64_t expert_width = 0;         // f of one routed expert
-  std::int64_t shared_expert_width = 0;  // 0: no shared expert
+  std::int64_t expert_width = 0;  // f of one routed expert
+  /// Experts without computation, output = input (LongCat-Flash, arXiv 2509.01322, section 2.1): the router chooses
+  /// among expert_count + zero_expert_count, and what falls to these travels nowhere.
+  std::int64_t zero_expert_count = 0;
+  /// 0: no shared expert. Several are one of their summed width: they read the same and their outputs add up.
+  std::int64_t shared_expert_width = 0;
   GateRule gate = {};
-  /// Slots per expert and source rank: C = top_k * max(1, floor(factor * ceil(T / E))); no value: dropless.
+  /// Slots per expert and source rank: C = top_k * max(1, floor(factor * ceil(T / E))), E with the zero experts; no
+  /// value: dropless.
   std::optional<double> capacity_factor = std::nullopt;
   Shortcut shortcut = Shortcut::None;
   CoefficientGate coefficient_gate = CoefficientGate::DirectAdd;  // only with a shared expert
   double balance_loss_coefficient = 0.01;
 
+  /// Experts that the router scores.
+  [[nodiscard]] std::int64_t choice_count() const { return expert_count + zero_expert_count; }
+  /// Of a token's top_k choices those that fall to experts which compute, when load is balanced.
+  [[nodiscard]] double computing_choices() const;
+  [[nodiscard]] std::int64_t routed_rows(std::int64_t tokens) const;  // the same, of so many tokens together
   /// C above; no value when dropless. `tokens` (at least 1) are those of one rank and one micro-batch.
   /// Source: Tutel, tutel/impls/fast_dispatch.py (extract_critical), for a positive factor. Tutel's C can be 0, which
   /// drops every token; here each choice keeps at least one slot.
@@ -70,6 +76,7 @@ struct Block {
 /// What is trained. Complete and checked when it comes from read_moe_model.
 struct MoeModel {
   std::string name;
+  std::string source = {};  // where the numbers come from: paper and section, model card
   std::int64_t d_model = 0;
   std::int64_t vocabulary = 0;
   std::int64_t max_sequence = 0;
@@ -84,11 +91,9 @@ struct MoeModel {
   std::vector<Block> blocks;
 
   [[nodiscard]] std::int64_t layer_count() const { return static_cast<std::int64_t>(blocks.size()); }
-  [[nodiscard]] std::int64_t matrices_per_ffn() const { return activation == Activation::SwiGlu ? 3 : 2; }
-  /// Columns of the first FFN matrix for width f: 2f with SwiGLU (gate | up), else f.
-  [[nodiscard]] std::int64_t ffn_input_columns(std::int64_t width) const {
-    return activation == Activation::SwiGlu ? 2 * width : width;
-  }
+  [[nodiscard]] bool gated() const { return activation == Activation::SwiGlu || activation == Activation::GeGlu; }
+  /// Columns of the first FFN matrix for width f: 2f with SwiGLU and GeGLU (gate | up), else f.
+  [[nodiscard]] std::int64_t ffn_input_columns(std::int64_t width) const { return gated() ? 2 * width : width; }
 
   friend bool operator==(const MoeModel&, const MoeModel&) = default;
 };

@@ -5,15 +5,14 @@
 #include <string_view>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "models/forward_chain.h"
+#include "models/huggingface.h"
+#include "models/moe_model_names.h"
 
 namespace moecast {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Upper ends of the ranges: beyond every published model, and small enough that no count of bytes overflows 63 bits.
 constexpr std::int64_t kMaxModelWidth = 65'536;
@@ -23,28 +22,30 @@ constexpr std::int64_t kMaxBlocks = 1'024;
 constexpr std::int64_t kMaxHeads = 4'096;
 constexpr std::int64_t kMaxTokens = 16'777'216;  // vocabulary, sequence
 
-const EnumNames<Activation> kActivations = {
-    {"gelu", Activation::Gelu}, {"relu", Activation::Relu}, {"swiglu", Activation::SwiGlu}};
-const EnumNames<NormKind> kNorms = {{"layer_norm", NormKind::LayerNorm}, {"rms_norm", NormKind::RmsNorm}};
-const EnumNames<PositionKind> kPositions = {{"learned", PositionKind::Learned}, {"rope", PositionKind::Rope}};
-const EnumNames<RouterKind> kRouters = {{"softmax_top_k", RouterKind::SoftmaxTopK},
-                                        {"top_k_softmax", RouterKind::TopKSoftmax}};
-const EnumNames<Shortcut> kShortcuts = {
-    {"none", Shortcut::None}, {"pos1", Shortcut::Pos1}, {"pos2", Shortcut::Pos2}, {"pos3", Shortcut::Pos3}};
-const EnumNames<CoefficientGate> kCoefficientGates = {{"direct_add", CoefficientGate::DirectAdd},
-                                                      {"cg1", CoefficientGate::Cg1}};
+/// "latent": its heads have a query and key of nope_dim + rope_dim columns each.
+void read_latent(JsonReader& attention, Attention& out) {
+  JsonReader reader = attention.object("latent");
+  LatentAttention latent;
+  if (reader.has("query_rank")) latent.query_rank = reader.integer("query_rank", 1, kMaxModelWidth);
+  latent.kv_rank = reader.integer("kv_rank", 1, kMaxModelWidth);
+  latent.nope_dim = reader.integer("nope_dim", 0, kMaxModelWidth);
+  latent.rope_dim = reader.integer("rope_dim", 1, kMaxModelWidth);
+  latent.value_dim = reader.integer("value_dim", 1, kMaxModelWidth);
+  out.latent = latent;
+  out.kv_heads = out.heads;
+  out.head_dim = latent.nope_dim + latent.rope_dim;
+}
 
-/// `d_model` has no value where it could not be read.
-Attention read_attention(JsonReader& model, std::optional<std::int64_t> d_model, PositionKind position) {
-  const std::size_t before = model.problem_count();
-  JsonReader reader = model.object("attention");
-  Attention attention;
-  attention.heads = reader.integer("heads", 1, kMaxHeads);
+/// `d_model` has no value where it could not be read; `before` counts the problems before `attention` was begun.
+void read_heads(JsonReader& reader, std::optional<std::int64_t> d_model, PositionKind position, std::size_t before,
+                Attention& attention) {
   attention.kv_heads = reader.integer("kv_heads", 1, kMaxHeads, attention.heads);
   const bool given = reader.has("head_dim");
   const std::int64_t even_share = d_model.value_or(0) / attention.heads;
   attention.head_dim = reader.integer("head_dim", 1, kMaxModelWidth, std::max<std::int64_t>(even_share, 1));
-  if (model.problem_count() != before) return attention;
+  attention.qk_norm = reader.choice("qk_norm", kQkNorms, std::optional(attention.qk_norm));
+  attention.qkv_bias = reader.boolean("qkv_bias", attention.qkv_bias);
+  if (reader.problem_count() != before) return;
   if (!given && d_model && attention.heads * even_share != *d_model) {
     reader.problem("heads", "out-of-range", fmt::format("a divisor of d_model {} (or give head_dim)", *d_model),
                    std::to_string(attention.heads));
@@ -57,18 +58,71 @@ Attention read_attention(JsonReader& model, std::optional<std::int64_t> d_model,
     reader.problem(given ? "head_dim" : "heads", "out-of-range", "an even head_dim (rope turns pairs)",
                    fmt::format("head_dim {}", attention.head_dim));
   }
+}
+
+void read_window(JsonReader& reader, Attention& attention) {
+  if (!reader.has("window")) return;  // full_every without it is an unknown key
+  attention.window = reader.integer("window", 1, kMaxTokens);
+  if (!reader.has("full_every")) return;
+  const std::size_t before = reader.problem_count();
+  attention.full_every = reader.integer("full_every", 1, kMaxBlocks);
+  attention.full_offset = reader.integer("full_offset", 0, kMaxBlocks - 1, attention.full_every - 1);
+  if (reader.problem_count() == before && attention.full_offset >= attention.full_every) {
+    reader.problem("full_offset", "out-of-range", fmt::format("less than full_every {}", attention.full_every),
+                   std::to_string(attention.full_offset));
+  }
+}
+
+Attention read_attention(JsonReader& model, std::optional<std::int64_t> d_model, PositionKind position) {
+  const std::size_t before = model.problem_count();
+  JsonReader reader = model.object("attention");
+  Attention attention;
+  attention.heads = reader.integer("heads", 1, kMaxHeads);
+  if (reader.has("latent")) {
+    read_latent(reader, attention);
+  } else {
+    read_heads(reader, d_model, position, before, attention);
+  }
+  read_window(reader, attention);
   return attention;
 }
 
-GateRule read_gate(JsonReader& moe, std::int64_t expert_count) {
+/// Experts in equal groups of which a token uses the best few.
+void read_groups(JsonReader& reader, std::int64_t expert_count, GateRule& gate) {
+  if (!reader.has("groups")) return;  // top_groups without it is an unknown key
+  const std::size_t before = reader.problem_count();
+  gate.groups = reader.integer("groups", 1, kMaxExperts);
+  gate.top_groups = reader.integer("top_groups", 1, kMaxExperts, gate.groups);
+  if (reader.problem_count() != before) return;
+  if (expert_count % gate.groups != 0) {
+    reader.problem("groups", "out-of-range", fmt::format("a divisor of the {} experts", expert_count),
+                   std::to_string(gate.groups));
+  } else if (gate.top_groups > gate.groups || gate.top_groups * (expert_count / gate.groups) < gate.top_k) {
+    reader.problem("top_groups", "out-of-range",
+                   fmt::format("at most the {} groups, and together {} experts or more", gate.groups, gate.top_k),
+                   std::to_string(gate.top_groups));
+  }
+}
+
+/// `choice_count`: experts and zero experts, where they are known.
+GateRule read_gate(JsonReader& moe, std::optional<std::int64_t> choice_count) {
   const std::size_t before = moe.problem_count();
   JsonReader reader = moe.object("router");
   GateRule gate;
   gate.router = reader.choice("kind", kRouters, std::optional(gate.router));
   gate.top_k = reader.integer("top_k", 1, kMaxExperts);
   gate.renormalize = reader.boolean("renormalize", gate.renormalize);
-  if (moe.problem_count() == before && gate.top_k > expert_count) {
-    reader.problem("top_k", "out-of-range", fmt::format("at most the {} experts", expert_count),
+  gate.selection_bias = reader.boolean("selection_bias", gate.selection_bias);
+  gate.scale = reader.number("scale", 1e-6, 1e6, gate.scale);
+  if (moe.problem_count() != before) return gate;
+  if (choice_count && gate.top_k > *choice_count) {
+    reader.problem("top_k", "out-of-range", fmt::format("at most the {} experts", *choice_count),
+                   std::to_string(gate.top_k));
+  }
+  if (choice_count) read_groups(reader, *choice_count, gate);
+  const bool pair = gate.router == RouterKind::RandomSecond || gate.router == RouterKind::SparseMixer;
+  if (pair && gate.top_k != 2) {
+    reader.problem("top_k", "conflict", fmt::format("2 with the router {}", name_of(kRouters, gate.router)),
                    std::to_string(gate.top_k));
   }
   return gate;
@@ -92,12 +146,13 @@ MoeFfn read_moe(JsonReader& reader) {
   MoeFfn moe;
   const std::size_t before = reader.problem_count();
   moe.expert_count = reader.integer("experts", 1, kMaxExperts);
+  moe.zero_expert_count = reader.integer("zero_experts", 0, kMaxExperts, moe.zero_expert_count);
   const bool experts_known = reader.problem_count() == before;
   moe.expert_width = reader.integer("expert_width", 1, kMaxFfnWidth);
   const std::size_t before_shared = reader.problem_count();
   moe.shared_expert_width = reader.integer("shared_expert_width", 0, kMaxFfnWidth, moe.shared_expert_width);
   const bool shared_known = reader.problem_count() == before_shared;
-  moe.gate = read_gate(reader, experts_known ? moe.expert_count : kMaxExperts);
+  moe.gate = read_gate(reader, experts_known ? std::optional(moe.choice_count()) : std::nullopt);
   moe.capacity_factor = read_capacity_factor(reader);
   moe.shortcut = reader.choice("shortcut", kShortcuts, std::optional(moe.shortcut));
   moe.coefficient_gate = reader.choice("coefficient_gate", kCoefficientGates, std::optional(moe.coefficient_gate));
@@ -105,6 +160,9 @@ MoeFfn read_moe(JsonReader& reader) {
   if (shared_known && moe.coefficient_gate != CoefficientGate::DirectAdd && moe.shared_expert_width == 0) {
     reader.problem("coefficient_gate", "conflict", "direct_add, or a shared_expert_width above 0",
                    fmt::format("\"{}\" without a shared expert", name_of(kCoefficientGates, moe.coefficient_gate)));
+  }
+  if (moe.gate.router == RouterKind::ExpertChoice && !moe.capacity_factor && reader.has("dropless")) {
+    reader.problem("dropless", "conflict", "a capacity_factor: experts that choose take so many tokens each", "true");
   }
   return moe;
 }
@@ -144,92 +202,35 @@ std::vector<Block> read_pattern(JsonReader& model) {
   return blocks;
 }
 
-/// "blocks": runs of alike blocks.
+/// Appends what the runs of "blocks" stand for; one block more than the most is enough to see that they are too many.
+void append_runs(JsonReader& parent, std::vector<Block>& blocks) {
+  for (JsonReader& run : parent.objects("blocks")) {
+    const std::int64_t repeat = run.integer("repeat", 1, kMaxBlocks, 1);
+    std::vector<Block> sequence;
+    if (run.has("blocks")) {
+      append_runs(run, sequence);
+    } else if (run.has("moe")) {
+      JsonReader moe = run.object("moe");
+      sequence.push_back(Block{0, read_moe(moe)});
+    } else {
+      sequence.push_back(Block{run.integer("dense_width", 1, kMaxFfnWidth), std::nullopt});
+    }
+    for (std::int64_t i = 0; i < repeat && blocks.size() <= kMaxBlocks; ++i) {
+      blocks.insert(blocks.end(), sequence.begin(), sequence.end());
+    }
+  }
+}
+
+/// "blocks": runs of a block or of a sequence of blocks.
 std::vector<Block> read_runs(JsonReader& model) {
   const std::size_t before = model.problem_count();
   std::vector<Block> blocks;
-  for (JsonReader& run : model.objects("blocks")) {
-    const std::int64_t repeat = run.integer("repeat", 1, kMaxBlocks, 1);
-    const std::size_t end = blocks.size() + static_cast<std::size_t>(repeat);
-    if (run.has("moe")) {
-      JsonReader moe = run.object("moe");
-      blocks.resize(end, Block{0, read_moe(moe)});
-    } else {
-      blocks.resize(end, Block{run.integer("dense_width", 1, kMaxFfnWidth), std::nullopt});
-    }
-  }
+  append_runs(model, blocks);
   if (model.problem_count() == before && (blocks.empty() || blocks.size() > kMaxBlocks)) {
     model.problem("blocks", "out-of-range", fmt::format("1 to {} blocks together", kMaxBlocks),
-                  std::to_string(blocks.size()));
+                  blocks.empty() ? std::string("none") : std::string("more"));
   }
   return blocks;
-}
-
-Json moe_json(const MoeFfn& moe) {
-  Json json;
-  json["experts"] = moe.expert_count;
-  json["expert_width"] = moe.expert_width;
-  json["shared_expert_width"] = moe.shared_expert_width;
-  json["router"] = {
-      {"kind", name_of(kRouters, moe.gate.router)}, {"top_k", moe.gate.top_k}, {"renormalize", moe.gate.renormalize}};
-  if (moe.capacity_factor) {
-    json["capacity_factor"] = *moe.capacity_factor;
-  } else {
-    json["dropless"] = true;
-  }
-  json["shortcut"] = name_of(kShortcuts, moe.shortcut);
-  json["coefficient_gate"] = name_of(kCoefficientGates, moe.coefficient_gate);
-  json["balance_loss"] = moe.balance_loss_coefficient;
-  return json;
-}
-
-struct Pattern {
-  std::size_t every = 1, offset = 0;
-};
-
-/// The pattern of "layers" that gives these blocks, if there is one. All dense: every = 0.
-std::optional<Pattern> pattern_of(const std::vector<Block>& blocks) {
-  const auto is_moe = [](const Block& block) { return block.moe.has_value(); };
-  const auto first = std::find_if(blocks.begin(), blocks.end(), is_moe);
-  const auto dense = std::find_if_not(blocks.begin(), blocks.end(), is_moe);
-  Pattern pattern{0, 0};
-  if (first != blocks.end()) {
-    const auto second = std::find_if(first + 1, blocks.end(), is_moe);
-    pattern.offset = static_cast<std::size_t>(first - blocks.begin());
-    pattern.every = second != blocks.end() ? static_cast<std::size_t>(second - first) : blocks.size();
-    if (pattern.offset >= pattern.every) return std::nullopt;
-  }
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const bool expected = pattern.every > 0 && i % pattern.every == pattern.offset;
-    if (is_moe(blocks[i]) != expected || blocks[i] != (expected ? *first : *dense)) return std::nullopt;
-  }
-  return pattern;
-}
-
-void write_blocks(Json& json, const std::vector<Block>& blocks) {
-  if (const std::optional<Pattern> pattern = pattern_of(blocks)) {
-    Json& layers = json["layers"];
-    layers["count"] = blocks.size();
-    for (const Block& block : blocks) {
-      if (!block.moe) layers["dense_width"] = block.dense_width;
-    }
-    if (pattern->every == 0) return;
-    layers["moe_every"] = pattern->every;
-    layers["moe_offset"] = pattern->offset;
-    json["moe"] = moe_json(*blocks[pattern->offset].moe);
-    return;
-  }
-  Json& runs = json["blocks"] = Json::array();
-  for (std::size_t i = 0, end = 0; i < blocks.size(); i = end) {
-    while (end < blocks.size() && blocks[end] == blocks[i]) ++end;
-    Json run = {{"repeat", end - i}};
-    if (blocks[i].moe) {
-      run["moe"] = moe_json(*blocks[i].moe);
-    } else {
-      run["dense_width"] = blocks[i].dense_width;
-    }
-    runs.push_back(std::move(run));
-  }
 }
 
 }  // namespace
@@ -237,6 +238,7 @@ void write_blocks(Json& json, const std::vector<Block>& blocks) {
 MoeModel read_moe_model(JsonReader& reader) {
   MoeModel model;
   model.name = reader.text("name");
+  model.source = reader.text("source", model.source);
   const std::size_t before = reader.problem_count();
   model.d_model = reader.integer("d_model", 1, kMaxModelWidth);
   const bool d_model_known = reader.problem_count() == before;
@@ -260,29 +262,15 @@ MoeModel read_moe_model(JsonReader& reader) {
 Result<MoeModel> load_moe_model(const std::filesystem::path& path) {
   const Result<JsonDocument> document = JsonDocument::read(path);
   if (!document.ok()) return document.error();
+  if (is_huggingface_config(*document)) {
+    Result<HuggingFaceModel> found = read_huggingface_config(*document);
+    if (!found.ok()) return found.error();
+    return std::move(found).value().model;
+  }
   JsonReader reader(*document);
   MoeModel model = read_moe_model(reader);
   RETURN_IF_ERROR(reader.finish());
   return model;
-}
-
-Json to_json(const MoeModel& model) {
-  Json json;
-  json["name"] = model.name;
-  json["d_model"] = model.d_model;
-  json["vocabulary"] = model.vocabulary;
-  json["max_sequence"] = model.max_sequence;
-  json["attention"] = {
-      {"heads", model.attention.heads}, {"kv_heads", model.attention.kv_heads}, {"head_dim", model.attention.head_dim}};
-  json["activation"] = name_of(kActivations, model.activation);
-  json["norm"] = name_of(kNorms, model.norm);
-  json["position"] = name_of(kPositions, model.position);
-  json["bias"] = model.bias;
-  json["tie_embeddings"] = model.tie_embeddings;
-  json["norm_epsilon"] = model.norm_epsilon;
-  json["rope_theta"] = model.rope_theta;
-  write_blocks(json, model.blocks);
-  return json;
 }
 
 }  // namespace moecast

@@ -16,13 +16,15 @@ namespace moecast {
 ///
 /// Blocks are given as a pattern, "layers": {"count", "dense_width", "moe_every", "moe_offset"} with one "moe" (block i
 /// has it if i % moe_every == moe_offset; without "moe" all are dense; moe_offset defaults to moe_every - 1), or as
-/// runs, "blocks": [{"repeat": 3, "dense_width": 18432}, {"repeat": 58, "moe": {...}}].
+/// runs, "blocks": [{"repeat": 3, "dense_width": 18432}, {"repeat": 58, "moe": {...}}]; a run may be a sequence:
+/// {"repeat": 6, "blocks": [{"dense_width": 4096}, {"moe": {...}}]}.
 [[nodiscard]] MoeModel read_moe_model(JsonReader& reader);
 
-/// A model file. BadInput with every problem in it.
+/// A model file, or the config.json of a Hugging Face model (models/huggingface.h). BadInput with every problem in it.
 [[nodiscard]] Result<MoeModel> load_moe_model(const std::filesystem::path& path);
 
-/// Every field, defaults included; reads back to the same model.
+/// Every field, defaults included; left out is only what the model does not have at all (latent attention, a window,
+/// zero experts, groups of experts ...). Reads back to the same model.
 [[nodiscard]] nlohmann::ordered_json to_json(const MoeModel& model);
 
 }  // namespace moecast

@@ -35,9 +35,17 @@ Work OperatorWork::norm_backward(bool accumulate) const {  // dy, x, dx
   return memory(MemoryKernel::NormBackward, tokens_, model_.d_model, accumulate ? 4 : 3);
 }
 
-AttentionWork OperatorWork::core(bool backward) const {
+AttentionWork OperatorWork::core(LayerId layer, bool backward) const {
   const Attention& attention = model_.attention;
-  return {batch_.micro_batch, batch_.sequence, attention.heads, attention.kv_heads, attention.head_dim, backward};
+  AttentionWork work{batch_.micro_batch,
+                     batch_.sequence,
+                     attention.heads,
+                     attention.kv_heads,
+                     attention.head_dim,
+                     backward,
+                     attention.window_of(layer.value())};
+  if (attention.latent) work.value_dim = attention.latent->value_dim;
+  return work;
 }
 
 std::vector<Work> OperatorWork::embed(Phase phase) const {
@@ -52,18 +60,37 @@ std::vector<Work> OperatorWork::embed(Phase phase) const {
   return {MemoryWork{MemoryKernel::EmbeddingBackward, tokens_, d, Bytes(moved)}};
 }
 
-std::vector<Work> OperatorWork::attention(Phase phase) const {
-  const std::int64_t T = tokens_, d = model_.d_model, qkv = model_.attention.qkv_width(),
-                     out = model_.attention.query_width();
-  const std::int64_t rotated = (model_.attention.heads + model_.attention.kv_heads) * model_.attention.head_dim;
-  const bool rope = model_.position == PositionKind::Rope;
+void OperatorWork::add_queries_keys_values(std::vector<Work>& work) const {
+  const Attention& attention = model_.attention;
+  const std::int64_t T = tokens_, qkv = attention.qkv_width(), rotated = attention.query_width() + attention.kv_width();
+  work.push_back(GemmWork{T, qkv, model_.d_model});
+  if (model_.bias || attention.qkv_bias) work.push_back(memory(MemoryKernel::Bias, T, qkv, 2));
+  if (attention.qk_norm != QkNorm::None) work.push_back(memory(MemoryKernel::Norm, T, rotated, 2));
+  if (model_.position == PositionKind::Rope) work.push_back(memory(MemoryKernel::Rope, T, rotated, 2));
+}
+
+void OperatorWork::add_queries_keys_values_backward(std::vector<Work>& work) const {
+  const Attention& attention = model_.attention;
+  const std::int64_t T = tokens_, d = model_.d_model, qkv = attention.qkv_width(),
+                     rotated = attention.query_width() + attention.kv_width();
+  if (model_.position == PositionKind::Rope) work.push_back(memory(MemoryKernel::RopeBackward, T, rotated, 2));
+  if (attention.qk_norm != QkNorm::None) work.push_back(memory(MemoryKernel::NormBackward, T, rotated, 3));
+  if (model_.bias || attention.qkv_bias) work.push_back(memory(MemoryKernel::BiasGradient, T, qkv, 1));
+  work.push_back(GemmWork{T, d, qkv});
+  work.push_back(GemmWork{d, qkv, T});
+}
+
+std::vector<Work> OperatorWork::attention(Phase phase, LayerId layer) const {
+  const std::int64_t T = tokens_, d = model_.d_model, out = model_.attention.output_width();
+  const bool latent = model_.attention.latent.has_value();
+  const auto append = [](std::vector<Work>& work, const std::vector<Work>& more) {
+    work.insert(work.end(), more.begin(), more.end());
+  };
   std::vector<Work> work;
   if (phase == Phase::Forward) {
     work.push_back(memory(MemoryKernel::Norm, T, d, 2));
-    work.push_back(GemmWork{T, qkv, d});
-    if (model_.bias) work.push_back(memory(MemoryKernel::Bias, T, qkv, 2));
-    if (rope) work.push_back(memory(MemoryKernel::Rope, T, rotated, 2));
-    work.push_back(core(false));
+    latent ? append(work, latent_forward()) : add_queries_keys_values(work);
+    work.push_back(core(layer, false));
     work.push_back(GemmWork{T, d, out});
     if (model_.bias) work.push_back(memory(MemoryKernel::Bias, T, d, 2));
     work.push_back(memory(MemoryKernel::Add, T, d, 3));
@@ -72,11 +99,8 @@ std::vector<Work> OperatorWork::attention(Phase phase) const {
   if (model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, d, 1));
   work.push_back(GemmWork{T, out, d});
   work.push_back(GemmWork{out, d, T});
-  work.push_back(core(true));
-  if (rope) work.push_back(memory(MemoryKernel::RopeBackward, T, rotated, 2));
-  if (model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, qkv, 1));
-  work.push_back(GemmWork{T, d, qkv});
-  work.push_back(GemmWork{d, qkv, T});
+  work.push_back(core(layer, true));
+  latent ? append(work, latent_backward()) : add_queries_keys_values_backward(work);
   work.push_back(norm_backward(true));
   return work;
 }
@@ -116,44 +140,50 @@ std::vector<Work> OperatorWork::mlp(Phase phase, std::int64_t width) const {
 
 std::vector<Work> OperatorWork::shared_expert(Phase phase, const MoeFfn& moe) const {
   const std::int64_t T = tokens_, d = model_.d_model;
-  const bool gated = moe.coefficient_gate == CoefficientGate::Cg1;
+  const std::int64_t coefficients = coefficient_count(moe.coefficient_gate);
   std::vector<Work> work;
   if (phase == Phase::Forward) {
     add_ffn(work, moe.shared_expert_width);
-    if (gated) {
-      work.push_back(GemmWork{T, 1, d});
-      work.push_back(flat(MemoryKernel::Sigmoid, T, 2 * state_));
+    if (coefficients > 0) {
+      work.push_back(GemmWork{T, coefficients, d});
+      work.push_back(flat(MemoryKernel::Sigmoid, coefficients * T, 2 * state_));
     }
     return work;
   }
   add_ffn_backward(work, moe.shared_expert_width);
-  if (gated) {
-    work.push_back(flat(MemoryKernel::SigmoidBackward, T, 3 * state_));
-    work.push_back(GemmWork{T, d, 1});
-    work.push_back(GemmWork{d, 1, T});
+  if (coefficients > 0) {
+    work.push_back(flat(MemoryKernel::SigmoidBackward, coefficients * T, 3 * state_));
+    work.push_back(GemmWork{T, d, coefficients});
+    work.push_back(GemmWork{d, coefficients, T});
   }
   work.push_back(norm_backward(true));
   return work;
 }
 
 std::vector<Work> OperatorWork::gate(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, E = moe.expert_count, k = moe.gate.top_k;
+  const std::int64_t T = tokens_, d = model_.d_model, E = moe.choice_count(), k = moe.gate.top_k;
+  const int products = !moe.gate.has_weights() ? 0 : moe.gate.router == RouterKind::NoisyTopK ? 2 : 1;
+  std::vector<Work> work;
+  // Forward: logits and scores [T,E]; backward: scores and dlogits. Both: expert, weight, and row or gradient [T,k].
+  const Bytes moved((2 * products * T * E + 3 * T * k) * state_);
   if (phase == Phase::Forward) {
-    // logits and scores [T,E]; expert, weight and row [T,k]
-    const Bytes moved((2 * T * E + 3 * T * k) * state_);
-    return {memory(MemoryKernel::Norm, T, d, 2), GemmWork{T, E, d}, MemoryWork{MemoryKernel::Gate, T, E, moved}};
+    work.push_back(memory(MemoryKernel::Norm, T, d, 2));
+    for (int i = 0; i < products; ++i) work.push_back(GemmWork{T, E, d});
+    work.push_back(MemoryWork{MemoryKernel::Gate, T, E, moved});
+    return work;
   }
-  const Bytes moved((2 * T * E + 3 * T * k) * state_);  // scores, dlogits; expert, weight and its gradient
-  std::vector<Work> work = {MemoryWork{MemoryKernel::GateBackward, T, E, moved}};
-  if (element_ < state_) work.push_back(MemoryWork{MemoryKernel::Cast, T, E, Bytes(T * E * (state_ + element_))});
-  work.push_back(GemmWork{T, d, E});
-  work.push_back(GemmWork{d, E, T});
+  if (products > 0) work.push_back(MemoryWork{MemoryKernel::GateBackward, T, E, moved});
+  for (int i = 0; i < products; ++i) {
+    if (element_ < state_) work.push_back(MemoryWork{MemoryKernel::Cast, T, E, Bytes(T * E * (state_ + element_))});
+    work.push_back(GemmWork{T, d, E});
+    work.push_back(GemmWork{d, E, T});
+  }
   work.push_back(norm_backward(true));
   return work;
 }
 
 std::vector<Work> OperatorWork::encode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = T * moe.gate.top_k;
+  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
   if (phase == Phase::Forward) {
     return {MemoryWork{MemoryKernel::Permute, rows, d, Bytes((chosen + rows) * d * element_)}};
   }
@@ -199,18 +229,20 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
 }
 
 std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = T * moe.gate.top_k;
+  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
   const bool shared = moe.shared_expert_width > 0;
   std::vector<Work> work;
   if (phase == Phase::Forward) {
     work.push_back(memory(MemoryKernel::Copy, T, d, 2));
     if (shared) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));
+    if (moe.zero_expert_count > 0) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));  // their input, weighed
     work.push_back(MemoryWork{MemoryKernel::Unpermute, T, d, Bytes((chosen + 2 * T) * d * element_)});
     return work;
   }
-  if (shared && moe.coefficient_gate == CoefficientGate::Cg1) {
+  if (shared && moe.coefficient_gate != CoefficientGate::DirectAdd) {
     work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
   }
+  if (moe.zero_expert_count > 0) work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
   work.push_back(MemoryWork{MemoryKernel::UnpermuteBackward, rows, d, Bytes((T + chosen + rows) * d * element_)});
   return work;
 }
@@ -245,14 +277,14 @@ std::vector<Work> OperatorWork::optimizer() const {
 
 std::int64_t OperatorWork::send_rows(const MoeFfn& moe) const {
   const std::optional<std::int64_t> capacity = moe.capacity(tokens_);
-  return capacity ? moe.expert_count * *capacity : tokens_ * moe.gate.top_k;
+  return capacity ? moe.expert_count * *capacity : moe.routed_rows(tokens_);
 }
 
 ExpertShare OperatorWork::share(const MoeFfn& moe, std::int64_t chunk, std::int64_t count) const {
   const std::int64_t local = moe.expert_count / layout_.expert;
   const std::optional<std::int64_t> capacity = moe.capacity(tokens_);
   if (!capacity) {
-    const std::int64_t chosen = tokens_ * moe.gate.top_k;
+    const std::int64_t chosen = moe.routed_rows(tokens_);
     return {local, static_cast<double>(chosen * layout_.expert) / static_cast<double>(moe.expert_count), chosen};
   }
   const std::int64_t slots = (chunk + 1) * *capacity / count - chunk * *capacity / count;

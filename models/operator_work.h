@@ -24,7 +24,7 @@ class OperatorWork {
   explicit OperatorWork(const StepPlanRequest& request);
 
   [[nodiscard]] std::vector<Work> embed(Phase phase) const;
-  [[nodiscard]] std::vector<Work> attention(Phase phase) const;
+  [[nodiscard]] std::vector<Work> attention(Phase phase, LayerId layer) const;
   [[nodiscard]] std::vector<Work> mlp(Phase phase, std::int64_t width) const;
   [[nodiscard]] std::vector<Work> shared_expert(Phase phase, const MoeFfn& moe) const;
   [[nodiscard]] std::vector<Work> gate(Phase phase, const MoeFfn& moe) const;
@@ -56,7 +56,11 @@ class OperatorWork {
   void add_ffn(std::vector<Work>& work, std::int64_t width) const;
   void add_ffn_backward(std::vector<Work>& work, std::int64_t width) const;
   void add_expert_weights(std::vector<Work>& work, const MoeFfn& moe, const ExpertShare& share) const;
-  [[nodiscard]] AttentionWork core(bool backward) const;
+  [[nodiscard]] AttentionWork core(LayerId layer, bool backward) const;
+  void add_queries_keys_values(std::vector<Work>& work) const;
+  void add_queries_keys_values_backward(std::vector<Work>& work) const;
+  [[nodiscard]] std::vector<Work> latent_forward() const;
+  [[nodiscard]] std::vector<Work> latent_backward() const;
 
   const MoeModel& model_;
   const ParallelLayout& layout_;

@@ -1,6 +1,7 @@
 #include "models/state_inventory.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -25,6 +26,8 @@ class Lister {
   void bias(const std::string& name, std::int64_t width) {
     if (model_.bias) undecayed(name, {width});
   }
+  /// The RMSNorm of a narrow tensor inside an operator.
+  void inner_norm(const std::string& prefix, std::int64_t width) { undecayed(prefix + ".gain", {width}); }
   void norm(const std::string& prefix) {
     undecayed(prefix + ".gain", {model_.d_model});
     if (model_.norm == NormKind::LayerNorm) undecayed(prefix + ".bias", {model_.d_model});
@@ -64,21 +67,55 @@ class Lister {
   std::optional<LayerId> layer_ = std::nullopt;
 };
 
+void list_latent(Lister& list, const std::string& prefix, const MoeModel& model) {
+  const LatentAttention& latent = *model.attention.latent;
+  const std::int64_t heads = model.attention.heads;
+  if (latent.query_rank) {
+    list.matrix(prefix + ".wq_down", {model.d_model, *latent.query_rank});
+    list.inner_norm(prefix + ".q_norm", *latent.query_rank);
+  }
+  list.matrix(prefix + ".wq", {latent.query_rank.value_or(model.d_model), model.attention.query_width()});
+  list.matrix(prefix + ".wkv_down", {model.d_model, latent.kv_rank + latent.rope_dim});
+  list.inner_norm(prefix + ".kv_norm", latent.kv_rank);
+  list.matrix(prefix + ".wkv", {latent.kv_rank, heads * (latent.nope_dim + latent.value_dim)});
+}
+
+void list_queries_keys_values(Lister& list, const std::string& prefix, const MoeModel& model) {
+  const Attention& attention = model.attention;
+  list.matrix(prefix + ".wqkv", {model.d_model, attention.qkv_width()});
+  if (model.bias || attention.qkv_bias) list.undecayed(prefix + ".bqkv", {attention.qkv_width()});
+  if (attention.qk_norm == QkNorm::None) return;
+  const bool head = attention.qk_norm == QkNorm::Head;
+  list.inner_norm(prefix + ".q_norm", head ? attention.head_dim : attention.query_width());
+  list.inner_norm(prefix + ".k_norm", head ? attention.head_dim : attention.kv_width());
+}
+
 void list_attention(Lister& list, const std::string& prefix, const MoeModel& model) {
   list.norm(prefix + ".norm");
-  list.matrix(prefix + ".wqkv", {model.d_model, model.attention.qkv_width()});
-  list.bias(prefix + ".bqkv", model.attention.qkv_width());
-  list.matrix(prefix + ".wo", {model.attention.query_width(), model.d_model});
+  if (model.attention.latent) {
+    list_latent(list, prefix, model);
+  } else {
+    list_queries_keys_values(list, prefix, model);
+  }
+  list.matrix(prefix + ".wo", {model.attention.output_width(), model.d_model});
   list.bias(prefix + ".bo", model.d_model);
+}
+
+void list_gate(Lister& list, const std::string& prefix, const MoeModel& model, const MoeFfn& moe) {
+  list.norm(prefix + ".norm");
+  if (!moe.gate.has_weights()) return;
+  list.matrix(prefix + ".w", {model.d_model, moe.choice_count()});
+  if (moe.gate.router == RouterKind::NoisyTopK) list.matrix(prefix + ".w_noise", {model.d_model, moe.choice_count()});
+  if (moe.gate.selection_bias) list.undecayed(prefix + ".selection_bias", {moe.choice_count()});
 }
 
 void list_moe(Lister& list, const std::string& block, const MoeModel& model, const MoeFfn& moe) {
   if (moe.shared_expert_width > 0) {
     list.ffn(block + ".shared", moe.shared_expert_width);
-    if (moe.coefficient_gate == CoefficientGate::Cg1) list.matrix(block + ".coefficient.w", {model.d_model, 1});
+    const std::int64_t columns = coefficient_count(moe.coefficient_gate);
+    if (columns > 0) list.matrix(block + ".coefficient.w", {model.d_model, columns});
   }
-  list.norm(block + ".gate.norm");
-  list.matrix(block + ".gate.w", {model.d_model, moe.expert_count});
+  list_gate(list, block + ".gate", model, moe);
   list.experts(block + ".experts", moe);
 }
 
@@ -131,16 +168,18 @@ std::vector<Parameter> parameters_of_rank(const MoeModel& model, const ParallelL
 
 ParameterCount count_parameters(const MoeModel& model) {
   ParameterCount count;
+  std::vector<std::int64_t> expert(model.blocks.size(), 0);  // of one block
   for (const Parameter& parameter : parameters(model)) {
     const std::int64_t elements = parameter.element_count();
     count.total += elements;
-    if (!parameter.expert) {
-      count.active += elements;
-      continue;
-    }
-    count.expert += elements;
-    // All experts of a layer have one shape, so the first top_k of them stand for those that a token visits.
-    if (parameter.expert->value() < model.blocks[parameter.layer->index()].moe->gate.top_k) count.active += elements;
+    (parameter.expert ? expert[parameter.layer->index()] : count.active) += elements;
+  }
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    if (!model.blocks[i].moe) continue;
+    const MoeFfn& moe = *model.blocks[i].moe;
+    count.expert += expert[i];
+    const auto each = static_cast<double>(expert[i] / moe.expert_count);  // all experts of a layer have one shape
+    count.active += std::llround(each * moe.computing_choices());
   }
   return count;
 }

@@ -32,10 +32,18 @@ struct Parameter {
 ///
 ///   embedding.token [V,d]; embedding.position [S,d] (learned only); final_norm.*; output.w [d,V] (unless tied)
 ///   blocks.i.attention: norm.*, wqkv [d, (heads + 2 kv_heads) head_dim], bqkv, wo [heads head_dim, d], bo
-///   blocks.i.mlp and blocks.i.shared: norm.*, w1 [d, f or 2f], b1, w2 [f, d], b2; blocks.i.coefficient.w [d,1] (CG-1)
-///   blocks.i.gate: norm.* (the routed branch's own norm), w [d,E]; blocks.i.experts.e: w1, b1, w2, b2
+///     with QkNorm, after bqkv: q_norm.gain, k_norm.gain [head_dim] or of the whole width
+///     latent, instead of wqkv: wq_down [d, query_rank], q_norm.gain [query_rank], wq [query_rank or d, heads
+///     head_dim], wkv_down [d, kv_rank + rope_dim], kv_norm.gain [kv_rank], wkv [kv_rank, heads (nope_dim +
+///     value_dim)]; wo is [heads value_dim, d]
+///   blocks.i.mlp and blocks.i.shared: norm.*, w1 [d, f or 2f], b1, w2 [f, d], b2
+///   blocks.i.coefficient.w [d,1] (CG-1) or [d,2] (CG-2)
+///   blocks.i.gate: norm.* (the routed branch's own norm), w [d,E] unless the router has no weights, w_noise [d,E]
+///   (noisy
+///     top-k), selection_bias [E]; E with the zero experts
+///   blocks.i.experts.e: w1, b1, w2, b2
 ///
-/// A norm has gain [d] and, as LayerNorm, bias [d]; the b's exist only with MoeModel::bias.
+/// A norm has gain [d] and, as LayerNorm, bias [d]; the b's exist only with MoeModel::bias (bqkv also with qkv_bias).
 [[nodiscard]] std::vector<Parameter> parameters(const MoeModel& model);
 /// Those of which `rank` holds a copy: all non-expert parameters and its own experts. Expert e belongs to position
 /// e / (E / P) of the expert group of P ranks. P divides E; tensor and pipeline degrees are 1 for now.
@@ -43,7 +51,7 @@ struct Parameter {
 
 struct ParameterCount {
   std::int64_t total = 0;
-  std::int64_t active = 0;  // per token: top_k experts of each MoE layer
+  std::int64_t active = 0;  // per token: MoeFfn::computing_choices experts of each MoE layer
   std::int64_t expert = 0;  // in routed experts
 };
 [[nodiscard]] ParameterCount count_parameters(const MoeModel& model);

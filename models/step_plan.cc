@@ -1,5 +1,6 @@
 #include "models/step_plan.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -10,9 +11,10 @@
 namespace moecast {
 namespace {
 
-double causal_pairs(const AttentionWork& work) {  // (query, key) pairs of the lower triangle
+double causal_pairs(const AttentionWork& work) {  // (query, key) pairs: the lower triangle, or its band
   const auto length = static_cast<double>(work.sequence);
-  return static_cast<double>(work.batch * work.heads) * length * (length + 1) / 2;
+  const auto seen = static_cast<double>(std::min(work.window.value_or(work.sequence), work.sequence));
+  return static_cast<double>(work.batch * work.heads) * seen * (length - (seen - 1) / 2);
 }
 
 char letter(Phase phase) {
@@ -43,8 +45,9 @@ Flops flops(const Work& work) {
           },
           [](const AttentionWork& w) {
             // Two products forward; five backward, as the scores are computed again (Dao 2023, arXiv 2307.08691).
-            const double products = w.backward ? 5 : 2;
-            return Flops(products * 2 * static_cast<double>(w.head_dim) * causal_pairs(w));
+            const auto key = static_cast<double>(w.head_dim),
+                       value = static_cast<double>(w.value_dim.value_or(w.head_dim));
+            return Flops(2 * (w.backward ? 3 * key + 2 * value : key + value) * causal_pairs(w));
           },
           [](const MemoryWork&) { return Flops(0); },
       },
@@ -61,8 +64,9 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
           },
           [&](const AttentionWork& w) {
             const std::int64_t tokens = w.batch * w.sequence;
-            const std::int64_t qkv = tokens * (w.heads + 2 * w.kv_heads) * w.head_dim;
-            const std::int64_t out = tokens * w.heads * w.head_dim;
+            const std::int64_t value_dim = w.value_dim.value_or(w.head_dim);
+            const std::int64_t qkv = tokens * ((w.heads + w.kv_heads) * w.head_dim + w.kv_heads * value_dim);
+            const std::int64_t out = tokens * w.heads * value_dim;
             return Bytes((qkv + out) * (w.backward ? 2 : 1) * bytes_per_element);
           },
           [](const MemoryWork& w) { return w.bytes; },

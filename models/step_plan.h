@@ -59,6 +59,8 @@ struct GroupedGemmWork {  // `groups` products [rows,k] x [k,n]; rows is the mea
 struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   std::int64_t batch = 0, sequence = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool backward = false;
+  std::optional<std::int64_t> window = std::nullopt;     // a token sees the last so many; no value: all
+  std::optional<std::int64_t> value_dim = std::nullopt;  // of a value, where it is not head_dim (latent attention)
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm,

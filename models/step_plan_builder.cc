@@ -103,7 +103,7 @@ std::vector<Work> PlanBuilder::item_work(const ChainItem& item, Phase phase) con
     case OpKind::Embed:
       return work_.embed(phase);
     case OpKind::Attention:
-      return work_.attention(phase);
+      return work_.attention(phase, *item.layer);
     case OpKind::Mlp:
       return work_.mlp(phase, request_.model.blocks[item.layer->index()].dense_width);
     case OpKind::SharedExpert:

@@ -1,11 +1,15 @@
 #include "tools/description.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
+#include "models/model_costs.h"
+#include "models/moe_model_names.h"
 #include "models/state_inventory.h"
 #include "tools/table.h"
 
@@ -39,8 +43,28 @@ Fact memory(std::string name, std::string key, Bytes value) {
   return {std::move(name), std::move(key), pretty(value), value.value()};
 }
 
+std::string attention_text(const Attention& attention) {
+  std::string out = fmt::format("{} heads of {}", attention.heads, attention.head_dim);
+  if (attention.latent) {
+    out += fmt::format(", latent of {} for keys and values", attention.latent->kv_rank);
+  } else if (attention.kv_heads != attention.heads) {
+    out += fmt::format(", {} for keys and values", attention.kv_heads);
+  }
+  if (attention.window) out += fmt::format(", window of {}", *attention.window);
+  if (attention.full_every > 0) out += fmt::format(" but in one of {} blocks", attention.full_every);
+  return out;
+}
+
+std::string router_text(const GateRule& gate) {
+  std::string out(name_of(kRouters, gate.router));
+  if (gate.groups > 1) out += fmt::format(", best {} of {} groups", gate.top_groups, gate.groups);
+  if (gate.selection_bias) out += ", chosen with a bias";
+  return out;
+}
+
 std::string experts_text(const MoeFfn& moe) {
   std::string out = fmt::format("top-{} of {}, width {}", moe.gate.top_k, moe.expert_count, moe.expert_width);
+  if (moe.zero_expert_count > 0) out += fmt::format(", and {} that compute nothing", moe.zero_expert_count);
   if (moe.shared_expert_width > 0) out += fmt::format(", shared expert of width {}", moe.shared_expert_width);
   out += moe.capacity_factor ? fmt::format(", capacity factor {}", *moe.capacity_factor) : std::string(", dropless");
   switch (moe.shortcut) {
@@ -69,10 +93,30 @@ void add_model_facts(const MoeModel& model, std::vector<Fact>& facts) {
   facts.push_back(count("blocks", "block_count", model.layer_count()));
   facts.push_back(count("with experts", "moe_block_count", moe_count));
   facts.push_back(count("width", "d_model", model.d_model));
-  if (moe != nullptr) facts.push_back(words("experts", "experts", experts_text(*moe)));
+  facts.push_back(words("attention", "attention", attention_text(model.attention)));
+  if (moe != nullptr) {
+    facts.push_back(words("experts", "experts", experts_text(*moe)));
+    facts.push_back(words("router", "router", router_text(moe->gate)));
+  }
   facts.push_back(count("parameters", "parameter_count", parameters.total));
   facts.push_back(count("active a token", "active_parameter_count", parameters.active));
   facts.push_back(count("in experts", "expert_parameter_count", parameters.expert));
+}
+
+Fact work(std::string name, std::string key, Flops value) {
+  return {std::move(name), std::move(key), pretty(value), value.value()};
+}
+
+void add_model_costs(const MoeModel& model, std::int64_t sequence, std::vector<Fact>& facts) {
+  constexpr std::int64_t kElement = 2;  // bf16
+  const Precision precision = precision_of(kElement);
+  const Bytes cache = cache_bytes(model, sequence, kElement);
+  facts.push_back(count("in sequences of", "sequence", sequence));
+  facts.push_back(work("  work a token, forward", "forward_flops_per_token", forward_flops_per_token(model, sequence)));
+  facts.push_back(work("  and training", "training_flops_per_token", training_flops_per_token(model, sequence)));
+  facts.push_back(memory("  KV cache a token, bf16", "cache_bytes_per_token", Bytes(cache.count() / sequence)));
+  facts.push_back(memory("checkpoint, bf16 weights", "checkpoint_weight_bytes", weight_bytes(model, precision)));
+  facts.push_back(memory("  with masters, moments", "checkpoint_state_bytes", state_bytes(model, precision)));
 }
 
 std::string schedule_text(const Schedule& schedule) {
@@ -130,9 +174,11 @@ std::string or_dash(double value, std::string text) { return value > 0 ? std::mo
 
 }  // namespace
 
-Description describe_model(const MoeModel& model) {
+Description describe_model(const MoeModel& model, std::int64_t sequence) {
   Description out{"model", model.name};
   add_model_facts(model, out.facts);
+  add_model_costs(model, std::min(sequence, model.max_sequence), out.facts);
+  if (!model.source.empty()) out.note = "Source: " + model.source;
   return out;
 }
 
@@ -190,7 +236,10 @@ std::string to_text(const Description& description, const Style& style) {
 Json to_json(const Description& description) {
   Json out = {{"schema", "moecast.describe/1"}, {"kind", description.kind}, {"name", description.name}};
   for (const Fact& fact : description.facts) {
-    out[fact.key] = fact.is_number ? Json(fact.value) : Json(fact.text);
+    const bool whole = fact.value == std::floor(fact.value) && std::abs(fact.value) < 1e18;
+    out[fact.key] = !fact.is_number ? Json(fact.text)
+                    : whole         ? Json(static_cast<std::int64_t>(fact.value))
+                                    : Json(fact.value);
   }
   for (const OperatorRow& row : description.operators) {
     out["operators"].push_back({{"kind", to_text(row.kind)},

@@ -37,7 +37,8 @@ struct Description {
   std::string note = {};  // free text, as it is
 };
 
-[[nodiscard]] Description describe_model(const MoeModel& model);
+/// Work and cache of a token are those in sequences of `sequence` tokens, or of the longest that the model takes.
+[[nodiscard]] Description describe_model(const MoeModel& model, std::int64_t sequence);
 /// BadInput when the workload gives no plan.
 [[nodiscard]] Result<Description> describe_workload(std::string_view kind, std::string_view name,
                                                     const Workload& workload);

@@ -14,6 +14,8 @@ ActivationKind activation_kind(Activation kind) {
       return ActivationKind::Relu;
     case Activation::SwiGlu:
       return ActivationKind::SwiGlu;
+    case Activation::GeGlu:
+      ASSERT(false, "the trainer refuses geglu");
   }
   return ActivationKind::Gelu;
 }

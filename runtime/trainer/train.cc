@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "runtime/comm/inproc.h"
 #include "runtime/comm/staged.h"
@@ -13,6 +14,7 @@
 #include "runtime/trainer/director.h"
 #include "runtime/trainer/process_meeting.h"
 #include "runtime/trainer/slot_choice.h"
+#include "runtime/trainer/trainable.h"
 
 namespace moecast {
 namespace {
@@ -35,6 +37,10 @@ Status check_runtime(const TrainConfig& config) {
   for (const Block& block : config.workload.model.blocks) {
     if (compute != DType::BF16 || !block.moe || block.moe->coefficient_gate != CoefficientGate::Cg1) continue;
     return bad(config.name, "precision bf16: the coefficient gate cg1 is trained in f32 only");
+  }
+  if (const std::vector<std::string> parts = untrainable_parts(config.workload.model); !parts.empty()) {
+    return bad(config.name, fmt::format("the trainer cannot run all of model {}: it has no {} (simulate can)",
+                                        config.workload.model.name, fmt::join(parts, ", no ")));
   }
   return {};
 }

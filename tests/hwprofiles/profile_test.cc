@@ -64,6 +64,19 @@ TEST(AttentionCost, ScalesBeyondTheMeasuredShapes) {
   expect_near(time(4, 2, 32, 128), 20);    // twice the heads: the last rate
 }
 
+TEST(AttentionCost, NarrowValuesAndWindowsTakeTheirShareOfTheWork) {
+  AttentionCost cost;
+  cost.head_dim = {32};
+  cost.sequence = {128};
+  cost.curves = {curve({{4, 10}})};
+  AttentionWork work{4, 128, 1, 1, 32, false};
+  work.value_dim = 16;
+  expect_near(cost.time(work), 7.5);
+  work.value_dim.reset();
+  work.window = 1;
+  expect_near(cost.time(work), 10 * 128 / (128.0 * 129 / 2));
+}
+
 /// A device whose product time is known in closed form: rate = 1e9 * m^a n^b k^c.
 GemmTable power_law_table() {
   GemmTable table;

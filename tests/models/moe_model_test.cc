@@ -116,6 +116,51 @@ TEST(MoeModelJson, ChecksWhatSpansSeveralKeys) {
   EXPECT_EQ(problems(R"({"layers": {"moe_every": 1, "moe_offset": null, "dense_width": null}})"), Found{});
 }
 
+TEST(MoeModelJson, ReadsLatentAttention) {
+  const Result<MoeModel> model = parse(patched(R"({"attention": {"heads": 4, "latent": {"query_rank": 24, "kv_rank": 16,
+      "nope_dim": 12, "rope_dim": 4, "value_dim": 10}}})"));
+  ASSERT_TRUE(model.ok()) << model.error().text();
+  const Attention& attention = model->attention;
+  EXPECT_EQ(attention.latent, (LatentAttention{24, 16, 12, 4, 10}));
+  EXPECT_EQ(attention.head_dim, 16);
+  EXPECT_EQ(attention.kv_heads, 4);
+  EXPECT_EQ(attention.output_width(), 40);
+  EXPECT_EQ(attention.cache_width(), 20);
+  EXPECT_EQ(problems(R"({"attention": {"heads": 4, "kv_heads": 2, "latent": {"kv_rank": 0, "rope_dim": 4,
+      "value_dim": 10}}})"),
+            (std::vector<std::string>{"/attention/kv_heads unknown-key", "/attention/latent/kv_rank out-of-range",
+                                      "/attention/latent/nope_dim missing-key"}));
+}
+
+TEST(MoeModelJson, ReadsWindowsOfBlocks) {
+  const MoeModel model = *parse(patched(R"({"attention": {"window": 128, "full_every": 2}})"));
+  EXPECT_EQ(model.attention.window_of(0), 128);
+  EXPECT_EQ(model.attention.window_of(1), std::nullopt);
+  EXPECT_EQ(parse(patched(R"({"attention": {"window": 128}})"))->attention.window_of(1), 128);
+  EXPECT_EQ(problems(R"({"attention": {"window": 128, "full_every": 2, "full_offset": 2}})"),
+            std::vector<std::string>{"/attention/full_offset out-of-range"});
+  EXPECT_EQ(problems(R"({"attention": {"full_every": 2}})"),
+            std::vector<std::string>{"/attention/full_every unknown-key"});
+}
+
+TEST(MoeModelJson, ReadsRouters) {
+  using Found = std::vector<std::string>;
+  const MoeModel model = *parse(patched(R"({"moe": {"zero_experts": 4, "router": {"kind": "sigmoid_top_k",
+      "selection_bias": true, "groups": 4, "top_groups": 2, "scale": 2.5}}})"));
+  const MoeFfn& moe = *model.blocks[1].moe;
+  EXPECT_EQ(moe.gate, (GateRule{RouterKind::SigmoidTopK, 2, true, true, 4, 2, 2.5}));
+  EXPECT_EQ(moe.choice_count(), 12);
+  EXPECT_DOUBLE_EQ(moe.computing_choices(), 2 * 8.0 / 12);
+  EXPECT_EQ(problems(R"({"moe": {"router": {"top_k": 12}, "zero_experts": 4}})"), Found{});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"groups": 3}}})"), Found{"/moe/router/groups out-of-range"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"groups": 8, "top_groups": 1}}})"),  // one expert, two choices
+            Found{"/moe/router/top_groups out-of-range"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "random_second", "top_k": 1}}})"),
+            Found{"/moe/router/top_k conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "expert_choice"}, "capacity_factor": null, "dropless": true}})"),
+            Found{"/moe/dropless conflict"});
+}
+
 TEST(MoeModelJson, Pos2AndPos3NeedADenseBlockBefore) {
   using Found = std::vector<std::string>;
   for (const char* shortcut : {"pos1", "pos2", "pos3"}) {
@@ -146,6 +191,20 @@ TEST(MoeModelJson, BlocksAreRuns) {
             (std::vector<std::string>{"/layers unknown-key", "/moe unknown-key"}));
 }
 
+TEST(MoeModelJson, ARunMayBeASequence) {
+  const Result<MoeModel> model = parse(patched(R"({"layers": null, "moe": null, "blocks": [{"repeat": 2, "blocks": [
+      {"repeat": 2, "dense_width": 512}, {"moe": {"experts": 4, "expert_width": 32, "router": {"top_k": 1},
+      "dropless": true}}]}, {"dense_width": 256}]})"));
+  ASSERT_TRUE(model.ok()) << model.error().text();
+  std::string kinds;
+  for (const Block& block : model->blocks) kinds += block.moe ? 'M' : 'D';
+  EXPECT_EQ(kinds, "DDMDDMD");
+  expect_round_trip(*model);
+  EXPECT_EQ(problems(R"({"layers": null, "moe": null, "blocks": [{"repeat": 1000, "blocks": [{"repeat": 1000,
+      "blocks": [{"repeat": 1000, "dense_width": 1}]}]}]})"),
+            std::vector<std::string>{"/blocks out-of-range"});
+}
+
 TEST(MoeModelJson, WritesWhatReadsBackEqual) {
   for (const char* patch :
        {"{}", R"({"moe": {"shared_expert_width": 128, "coefficient_gate": "cg1", "shortcut": "pos3"}})",
@@ -153,7 +212,13 @@ TEST(MoeModelJson, WritesWhatReadsBackEqual) {
             "tie_embeddings": false, "norm_epsilon": 1e-6, "attention": {"kv_heads": 2, "head_dim": 128}})",
         R"({"moe": {"capacity_factor": null, "dropless": true, "router": {"kind": "top_k_softmax",
             "renormalize": false}, "balance_loss": 0}})",
-        R"({"layers": {"moe_every": 4, "moe_offset": 2}})", R"({"layers": {"moe_every": 1, "moe_offset": 0}})"}) {
+        R"({"layers": {"moe_every": 4, "moe_offset": 2}})", R"({"layers": {"moe_every": 1, "moe_offset": 0}})",
+        R"({"attention": {"latent": {"kv_rank": 16, "nope_dim": 12, "rope_dim": 4, "value_dim": 10}},
+            "source": "somewhere"})",
+        R"({"activation": "geglu", "attention": {"window": 128, "full_every": 3, "full_offset": 1, "qk_norm": "width",
+            "qkv_bias": true}})",
+        R"({"moe": {"zero_experts": 4, "shared_expert_width": 8, "coefficient_gate": "cg2", "router": {"groups": 4,
+            "kind": "sigmoid_top_k", "selection_bias": true, "top_groups": 2, "scale": 2.5}}})"}) {
     const Result<MoeModel> model = parse(patched(patch));
     ASSERT_TRUE(model.ok()) << patch << model.error().text();
     expect_round_trip(*model);

@@ -108,6 +108,70 @@ TEST(StateInventory, RmsNormSwiGluRopeWithoutBiasAndUntied) {
                 "blocks.1.experts.1.w2 5 4", "final_norm.gain 4 -", "output.w 4 10"}));
 }
 
+std::vector<std::string> listing_of_block(const MoeModel& model, std::int32_t block, const std::string& part) {
+  std::vector<std::string> out;
+  const std::string prefix = "blocks." + std::to_string(block) + "." + part + ".";
+  for (const std::string& line : listing(parameters(model))) {
+    if (line.starts_with(prefix)) out.push_back(line.substr(prefix.size()));
+  }
+  return out;
+}
+
+TEST(StateInventory, LatentAttentionHasDownAndUpProjections) {
+  MoeModel model = small();
+  model.bias = false;
+  model.norm = NormKind::RmsNorm;
+  model.attention.latent = LatentAttention{6, 5, 3, 2, 7};
+  model.attention.head_dim = 5;
+  EXPECT_EQ(listing_of_block(model, 0, "attention"),
+            (std::vector<std::string>{"norm.gain 4 -", "wq_down 4 6", "q_norm.gain 6 -", "wq 6 10", "wkv_down 4 7",
+                                      "kv_norm.gain 5 -", "wkv 5 20", "wo 14 4"}));
+  model.attention.latent->query_rank.reset();
+  EXPECT_EQ(listing_of_block(model, 0, "attention"),
+            (std::vector<std::string>{"norm.gain 4 -", "wq 4 10", "wkv_down 4 7", "kv_norm.gain 5 -", "wkv 5 20",
+                                      "wo 14 4"}));
+}
+
+TEST(StateInventory, QueriesAndKeysMayHaveBiasesAndNorms) {
+  MoeModel model = small();
+  model.bias = false;
+  model.norm = NormKind::RmsNorm;
+  model.attention.qkv_bias = true;
+  model.attention.qk_norm = QkNorm::Width;
+  const std::vector<std::string> width = {"norm.gain 4 -",   "wqkv 4 8",        "bqkv 8 -",
+                                          "q_norm.gain 4 -", "k_norm.gain 2 -", "wo 4 4"};
+  EXPECT_EQ(listing_of_block(model, 1, "attention"), width);
+  model.attention.qk_norm = QkNorm::Head;
+  EXPECT_EQ(listing_of_block(model, 1, "attention")[3], "q_norm.gain 2 -");
+}
+
+TEST(StateInventory, TheGateHasWhatItsRouterNeeds) {
+  MoeModel model = small();
+  model.norm = NormKind::RmsNorm;
+  MoeFfn& moe = *model.blocks[1].moe;
+  moe.zero_expert_count = 3;
+  moe.gate.selection_bias = true;
+  EXPECT_EQ(listing_of_block(model, 1, "gate"),
+            (std::vector<std::string>{"norm.gain 4 -", "w 4 5", "selection_bias 5 -"}));
+  moe.gate = {RouterKind::NoisyTopK};
+  EXPECT_EQ(listing_of_block(model, 1, "gate"), (std::vector<std::string>{"norm.gain 4 -", "w 4 5", "w_noise 4 5"}));
+  moe.gate.router = RouterKind::Hash;
+  EXPECT_EQ(listing_of_block(model, 1, "gate"), std::vector<std::string>{"norm.gain 4 -"});
+  moe.coefficient_gate = CoefficientGate::Cg2;
+  EXPECT_EQ(listing_of_block(model, 1, "coefficient"), std::vector<std::string>{"w 4 2"});
+}
+
+TEST(StateInventory, ZeroExpertsHaveNoParametersAndTakeTheirShareOfTheChoices) {
+  MoeModel model = small();
+  model.blocks[1].moe->gate.top_k = 2;
+  const ParameterCount before = count_parameters(model);
+  model.blocks[1].moe->zero_expert_count = 2;
+  const ParameterCount after = count_parameters(model);
+  EXPECT_EQ(after.expert, before.expert);
+  EXPECT_EQ(after.total, before.total + 2 * 4);         // two more columns of the gate
+  EXPECT_EQ(after.active, before.active + 2 * 4 - 49);  // one of two choices computes nothing
+}
+
 TEST(StateInventory, LayersAndExpertsAreMarked) {
   std::set<std::string> names;
   for (const Parameter& parameter : parameters(small())) {

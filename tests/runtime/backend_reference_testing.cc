@@ -55,6 +55,7 @@ Values transposed(const Values& x, std::int64_t rows, std::int64_t columns) {
 double activate(Activation kind, double x) {
   switch (kind) {
     case Activation::Gelu:
+    case Activation::GeGlu:  // of its gate
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Activation::Relu:
       return x > 0 ? x : 0;
@@ -67,6 +68,7 @@ double activate(Activation kind, double x) {
 double activation_slope(Activation kind, double x) {
   switch (kind) {
     case Activation::Gelu:
+    case Activation::GeGlu:  // of its gate
       return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
     case Activation::Relu:
       return x > 0 ? 1 : 0;

@@ -77,6 +77,18 @@ TEST(TrainingFault, LinkThatStallsPastItsTimeoutFailsTheRun) {
   expect_contains(error.text(), "rank ");
 }
 
+TEST(TrainingFault, AModelThatIsOnlyDescribedIsRefusedWithEveryReason) {
+  const TextFile text;
+  Workload workload = two_ranks();
+  workload.model.attention.latent = LatentAttention{std::nullopt, 4, 4, 2, 4};
+  workload.model.attention.window = 8;
+  for_each_moe(workload, [](MoeFfn& moe) { moe.gate.router = RouterKind::SigmoidTopK; });
+  const Error error = must_fail(train_config(workload, text, 10));
+  EXPECT_EQ(error.kind, ErrorKind::BadInput);
+  for (const char* part : {"attention.latent", "attention.window", "softmax_top_k"})
+    expect_contains(error.text(), part);
+}
+
 TEST(TrainingFault, MissingTextIsBadInputThatNamesTheFile) {
   const TextFile text;
   TrainConfig config = train_config(two_ranks(), text, 10);

@@ -372,5 +372,38 @@ TEST(Describe, KnowsEveryKindOfFile) {
   EXPECT_EQ(run_moecast({"describe", "a100_nvlink_8"}).exit_code, 0);
 }
 
+TEST(Describe, SaysWhatATokenOfAModelCosts) {
+  const auto described = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"describe", "deepseek_v3", "--json"});  // found in models/zoo by its name
+    const Outcome outcome = run_moecast(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out);
+  };
+  const nlohmann::json long_one = described({}), short_one = described({"--sequence", "1"});
+  EXPECT_EQ(long_one.at("parameter_count"), 671'026'834'944);
+  EXPECT_EQ(long_one.at("checkpoint_weight_bytes"), 2 * 671'026'834'944);
+  EXPECT_EQ(long_one.at("cache_bytes_per_token"), short_one.at("cache_bytes_per_token"));
+  EXPECT_GT(long_one.at("forward_flops_per_token"), short_one.at("forward_flops_per_token"));
+  EXPECT_EQ(run_moecast({"describe", "deepseek_v3", "--sequence", "0"}).exit_code, 2);
+  EXPECT_EQ(run_moecast({"describe", "no_such_model"}).exit_code, 2);
+}
+
+TEST(Describe, ReadsHuggingFaceConfigsAndNamesIgnoredKeysOnDemand) {
+  const TestFolder folder;
+  const std::string config = R"({"model_type": "olmoe", "hidden_size": 64, "intermediate_size": 32, "num_experts": 4,
+      "max_position_embeddings": 128, "num_attention_heads": 4, "num_experts_per_tok": 2, "num_hidden_layers": 2,
+      "vocab_size": 256, "use_cache": true)";
+  ASSERT_TRUE(write_file_atomically(folder.path() / "config.json", config + "}").ok());
+  const Outcome quiet = run_moecast({"describe", "config.json"}, folder.path());
+  ASSERT_EQ(quiet.exit_code, 0) << quiet.err;
+  EXPECT_NE(quiet.out.find("top-2 of 4"), std::string::npos) << quiet.out;
+  EXPECT_EQ(quiet.err.find("use_cache"), std::string::npos) << quiet.err;
+  EXPECT_NE(run_moecast({"describe", "config.json", "-v"}, folder.path()).err.find("use_cache"), std::string::npos);
+  ASSERT_TRUE(write_file_atomically(folder.path() / "config.json", config + R"(, "num_memory_experts": 3})").ok());
+  const Outcome refused = run_moecast({"describe", "config.json"}, folder.path());
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.err.find("num_memory_experts"), std::string::npos) << refused.err;
+}
+
 }  // namespace
 }  // namespace moecast

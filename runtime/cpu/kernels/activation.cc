@@ -101,6 +101,9 @@ void activation(Activation kind, const T* pre, T* out, Index rows, Index width) 
       return relu(pre, out, rows * width);
     case Activation::SwiGlu:
       for (Index r = 0; r < rows; ++r) swiglu(pre + r * 2 * width, out + r * width, width);
+      return;
+    case Activation::GeGlu:
+      return;  // refused before: runtime/trainer/trainable.h
   }
 }
 
@@ -115,6 +118,9 @@ void activation_backward(Activation kind, const T* pre, const T* dout, T* dpre, 
       for (Index r = 0; r < rows; ++r) {
         swiglu_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width);
       }
+      return;
+    case Activation::GeGlu:
+      return;  // refused before: runtime/trainer/trainable.h
   }
 }
 
