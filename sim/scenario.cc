@@ -18,18 +18,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kMaxSteps = 1'000'000;
 
-HardwareProfile read_hardware(JsonReader& reader, const JsonDocument& document) {
-  if (reader.kind("hardware") != "string") {
-    JsonReader inline_profile = reader.object("hardware");
-    return read_profile(inline_profile);
-  }
-  const std::filesystem::path folder = std::filesystem::path(document.place("/hardware").file).parent_path();
-  Result<HardwareProfile> found = find_profile(reader.text("hardware"), folder);
-  if (found.ok()) return std::move(found).value();
-  reader.problems_of("hardware", found.error());
-  return {};
-}
-
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Scenario& scenario) {
   const std::int64_t ranks = scenario.workload.layout.world_size();
@@ -45,6 +33,18 @@ void check_together(JsonReader& reader, const Scenario& scenario) {
 }
 
 }  // namespace
+
+HardwareProfile read_hardware(JsonReader& parent, const JsonDocument& document) {
+  if (parent.kind("hardware") != "string") {
+    JsonReader inline_profile = parent.object("hardware");
+    return read_profile(inline_profile);
+  }
+  const std::string place = document.place(parent.pointer() + "/hardware").file;
+  Result<HardwareProfile> found = find_profile(parent.text("hardware"), std::filesystem::path(place).parent_path());
+  if (found.ok()) return std::move(found).value();
+  parent.problems_of("hardware", found.error());
+  return {};
+}
 
 Result<Scenario> read_scenario(const JsonDocument& document, std::optional<HardwareProfile> profile) {
   JsonReader reader(document);

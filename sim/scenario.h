@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/json_document.h"
+#include "base/json_reader.h"
 #include "base/result.h"
 #include "hwprofiles/profile.h"
 #include "models/timeline.h"
@@ -38,6 +39,9 @@ struct Scenario {
 /// that it names.
 [[nodiscard]] Result<Scenario> read_scenario(const JsonDocument& document,
                                              std::optional<HardwareProfile> profile = std::nullopt);
+
+/// The profile that "hardware" of `parent` names or is, as above. Problems go to the reader.
+[[nodiscard]] HardwareProfile read_hardware(JsonReader& parent, const JsonDocument& document);
 
 /// Fully resolved, model and hardware inline: reads back to the same scenario. `relative_to` of expectations as read.
 [[nodiscard]] nlohmann::ordered_json to_json(const Scenario& scenario);

@@ -54,7 +54,7 @@ MeanInterval interval_of(const CampaignScenario& scenario, const std::vector<Cam
 }
 
 std::vector<std::string> notes_of(const CampaignScenario& scenario) {
-  std::vector<std::string> notes;
+  std::vector<std::string> notes = scenario.derived;
   const Cadence cadence = make_policy(scenario)->cadence(scenario.training.planned_steps(), scenario.training.step);
   const auto* policy = std::get_if<CheckpointPolicy>(&scenario.policy);
   if (policy != nullptr && policy->kind != CheckpointKind::None && cadence.interval != policy->interval) {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "sim/campaign/costs_json.h"
 #include "sim/campaign/policy_json.h"
 
 namespace moecast {
@@ -35,10 +35,16 @@ SpareNodes read_spares(JsonReader& cluster) {
   return spares;
 }
 
-CampaignCluster read_cluster(JsonReader& campaign) {
-  JsonReader reader = campaign.object("cluster");
+CampaignCluster read_cluster(JsonReader& campaign, const CampaignSource& source) {
+  JsonReader reader = campaign.object("cluster", source.workload.has_value());
   CampaignCluster cluster;
-  cluster.gpus = reader.integer("gpus", 1, kMaxGpus);
+  std::optional<std::int64_t> ranks;
+  if (source.workload) ranks = source.workload->layout.world_size();
+  cluster.gpus = reader.integer("gpus", 1, kMaxGpus, ranks);
+  if (ranks && cluster.gpus != *ranks) {
+    reader.problem("gpus", "conflict", fmt::format("the {} ranks of the workload", *ranks),
+                   std::to_string(cluster.gpus));
+  }
   cluster.gpus_per_node = reader.integer("gpus_per_node", 1, 1024, cluster.gpus_per_node);
   cluster.nodes_per_rack = reader.integer("nodes_per_rack", 1, 1024, cluster.nodes_per_rack);
   cluster.spares = read_spares(reader);
@@ -46,13 +52,29 @@ CampaignCluster read_cluster(JsonReader& campaign) {
   return cluster;
 }
 
-CampaignTraining read_training(JsonReader& campaign) {
+/// The step and its forward and backward: as stated, else as simulated; a stated step keeps the simulated proportion.
+void read_step(JsonReader& reader, const CampaignSource& source, CampaignTraining& training,
+               std::vector<std::string>& derived) {
+  const std::optional<StepTimes>& simulated = source.step;
+  training.step = reader.duration("step", simulated ? std::optional(simulated->step) : std::nullopt);
+  Duration beside = training.step;
+  if (simulated) {
+    beside =
+        duration_from_seconds(seconds(training.step) * seconds(simulated->forward_backward) / seconds(simulated->step));
+  }
+  training.forward_backward = reader.duration("forward_backward", std::min(beside, training.step));
+  if (!simulated || !reader.good()) return;
+  derived.push_back(fmt::format("one step of {} simulated on {}: {}, forward and backward {}",
+                                describe(*source.workload), source.hardware->name, pretty(simulated->step),
+                                pretty(simulated->forward_backward)));
+}
+
+CampaignTraining read_training(JsonReader& campaign, const CampaignSource& source, std::vector<std::string>& derived) {
   JsonReader reader = campaign.object("training");
   CampaignTraining training;
   training.steps = reader.integer("steps", 1, kMaxSteps, 0);
   training.horizon = reader.duration("horizon", Duration::zero());
-  training.step = reader.duration("step");
-  training.forward_backward = reader.duration("forward_backward", training.step);
+  read_step(reader, source, training, derived);
   if (!reader.has("steps") && !reader.has("horizon")) {
     reader.problem("", "missing-key", "\"steps\", \"horizon\" or both", "neither");
   }
@@ -77,12 +99,15 @@ void check_divides(JsonReader& reader, std::string_view key, std::int64_t part, 
   reader.problem(key, "out-of-range", fmt::format("a divisor of the {} {}", whole, what), std::to_string(part));
 }
 
-ExpertPlacement read_experts(JsonReader& campaign, const CampaignCluster& cluster) {
-  ExpertPlacement place;
+ExpertPlacement read_experts(JsonReader& campaign, const CampaignCluster& cluster, const CampaignSource& source) {
+  std::optional<ExpertPlacement> planned;
+  if (source.workload) planned = expert_placement(*source.workload);
+  ExpertPlacement place = planned.value_or(ExpertPlacement{});
   if (!campaign.has("experts")) return place;
   JsonReader reader = campaign.object("experts");
-  place.experts_per_layer = reader.integer("per_layer", 1, 4096);
-  place.layers = reader.integer("layers", 1, 10'000);
+  const auto fallback = [&](std::int64_t value) { return planned ? std::optional(value) : std::nullopt; };
+  place.experts_per_layer = reader.integer("per_layer", 1, 4096, fallback(place.experts_per_layer));
+  place.layers = reader.integer("layers", 1, 10'000, fallback(place.layers));
   place.expert_parallel = reader.integer("expert_parallel", 1, kMaxGpus, place.expert_parallel);
   place.pipeline = reader.integer("pipeline", 1, 10'000, place.pipeline);
   place.zipf = reader.number("zipf", 0, 10, place.zipf);
@@ -94,38 +119,6 @@ ExpertPlacement read_experts(JsonReader& campaign, const CampaignCluster& cluste
     check_divides(reader, "expert_parallel", place.expert_parallel, cluster.gpus / place.pipeline, "GPUs of a stage");
   }
   return place;
-}
-
-std::pair<Bytes, Bytes> read_parts(JsonReader& costs, std::string_view key) {
-  JsonReader reader = costs.object(key);
-  const Bytes non_expert = reader.bytes("non_expert");
-  return {non_expert, reader.bytes("expert", Bytes(0))};
-}
-
-BytesPerSecond read_rate(JsonReader& reader, std::string_view key,
-                         std::optional<BytesPerSecond> fallback = std::nullopt) {
-  const BytesPerSecond rate = reader.bytes_per_second(key, fallback);
-  if (reader.good() && rate.value() <= 0) reader.problem(key, "out-of-range", "a rate above zero", to_text(rate));
-  return rate.value() > 0 ? rate : BytesPerSecond(1);
-}
-
-CheckpointCosts read_costs(JsonReader& campaign) {
-  CheckpointCosts costs;
-  if (!campaign.has("checkpoint")) return costs;
-  JsonReader reader = campaign.object("checkpoint");
-  std::tie(costs.rank_non_expert, costs.rank_expert) = read_parts(reader, "rank_bytes");
-  std::tie(costs.total_non_expert, costs.total_expert) = read_parts(reader, "total_bytes");
-  costs.snapshot_rate = read_rate(reader, "snapshot_rate");
-  costs.memory_load_rate = read_rate(reader, "memory_load_rate", costs.snapshot_rate);
-  costs.persist_rate = read_rate(reader, "persist_rate");
-  costs.load_rate = read_rate(reader, "load_rate", costs.persist_rate);
-  costs.peer_rate = read_rate(reader, "peer_rate", costs.persist_rate);
-  if (reader.has("storage_write")) costs.storage_write = read_rate(reader, "storage_write");
-  if (reader.has("storage_read")) costs.storage_read = read_rate(reader, "storage_read");
-  costs.commit = reader.duration("commit", costs.commit);
-  costs.snapshot_interference = reader.number("snapshot_interference", 0, 1, costs.snapshot_interference);
-  costs.persist_interference = reader.number("persist_interference", 0, 1, costs.persist_interference);
-  return costs;
 }
 
 ReliabilityProfile read_failures(JsonReader& campaign, const JsonDocument& document) {
@@ -167,17 +160,19 @@ Result<CampaignFile> read_campaign(const JsonDocument& document) {
   scenario.name = reader.text("name");
   file.note = reader.text("note", std::string());
   JsonReader campaign = reader.object("campaign");
-  scenario.cluster = read_cluster(campaign);
-  scenario.training = read_training(campaign);
-  scenario.experts = read_experts(campaign, scenario.cluster);
-  scenario.costs = read_costs(campaign);
+  const CampaignSource source = read_source(campaign, document);
+  scenario.cluster = read_cluster(campaign, source);
+  scenario.training = read_training(campaign, source, scenario.derived);
+  scenario.experts = read_experts(campaign, scenario.cluster, source);
+  scenario.policy = read_policy(campaign);
+  scenario.costs = read_costs(campaign, source, scenario.policy, scenario.derived);
   scenario.reliability = read_failures(campaign, document);
   scenario.clock = campaign.choice("clock", kClocks, std::optional(scenario.clock));
-  scenario.policy = read_policy(campaign);
   scenario.replicas = campaign.integer("replicas", 1, 100'000'000, scenario.replicas);
   scenario.seed = static_cast<std::uint64_t>(
       campaign.integer("seed", 0, std::numeric_limits<std::int64_t>::max(), static_cast<std::int64_t>(scenario.seed)));
   scenario.confidence = campaign.number("confidence", 0.5, 0.9999, scenario.confidence);
+  if (campaign.has("derived")) scenario.derived = campaign.texts("derived");
   file.expect = read_campaign_expectations(campaign);
   if (reader.good()) check_together(campaign, scenario);
   RETURN_IF_ERROR(reader.finish());
@@ -203,23 +198,6 @@ Json cluster_json(const CampaignCluster& cluster) {
   return json;
 }
 
-Json costs_json(const CheckpointCosts& costs) {
-  Json json;
-  json["rank_bytes"] = {{"non_expert", to_text(costs.rank_non_expert)}, {"expert", to_text(costs.rank_expert)}};
-  json["total_bytes"] = {{"non_expert", to_text(costs.total_non_expert)}, {"expert", to_text(costs.total_expert)}};
-  json["snapshot_rate"] = to_text(costs.snapshot_rate);
-  json["memory_load_rate"] = to_text(costs.memory_load_rate);
-  json["persist_rate"] = to_text(costs.persist_rate);
-  json["load_rate"] = to_text(costs.load_rate);
-  json["peer_rate"] = to_text(costs.peer_rate);
-  if (costs.storage_write) json["storage_write"] = to_text(*costs.storage_write);
-  if (costs.storage_read) json["storage_read"] = to_text(*costs.storage_read);
-  json["commit"] = to_text(costs.commit);
-  json["snapshot_interference"] = costs.snapshot_interference;
-  json["persist_interference"] = costs.persist_interference;
-  return json;
-}
-
 }  // namespace
 
 Json to_json(const CampaignFile& file) {
@@ -240,13 +218,14 @@ Json to_json(const CampaignFile& file) {
                            {"pipeline", place.pipeline},
                            {"zipf", place.zipf}};
   }
-  if (scenario.costs.snapshot_rate.value() > 0) campaign["checkpoint"] = costs_json(scenario.costs);
+  if (scenario.costs.snapshot_rate.value() > 0) campaign["checkpoint"] = to_json(scenario.costs);
   campaign["reliability"] = to_json(scenario.reliability);
   campaign["clock"] = name_of(kClocks, scenario.clock);
   campaign["policy"] = to_json(scenario.policy);
   campaign["replicas"] = scenario.replicas;
   campaign["seed"] = scenario.seed;
   campaign["confidence"] = scenario.confidence;
+  if (!scenario.derived.empty()) campaign["derived"] = scenario.derived;
   for (const CampaignExpectation& expectation : file.expect) campaign["expect"].push_back(to_json(expectation));
   return json;
 }

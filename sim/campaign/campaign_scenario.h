@@ -5,9 +5,11 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/units.h"
 #include "hwprofiles/reliability.h"
+#include "models/checkpoint/policy.h"
 #include "sim/campaign/policy_settings.h"
 
 namespace moecast {
@@ -61,11 +63,29 @@ struct ExpertPlacement {
   friend bool operator==(const ExpertPlacement&, const ExpertPlacement&) = default;
 };
 
+/// What the rank that has most moves of a checkpoint with this share of the experts.
+struct RankShare {
+  CheckpointLevel level = CheckpointLevel::Memory;
+  double share = 0;
+  Bytes bytes{0};
+
+  friend bool operator==(const RankShare&, const RankShare&) = default;
+};
+
 /// Sizes and rates of saved state. `rank`: of the rank that has most; `total`: of the whole job, each byte once. The
-/// expert part scales with the share of experts that a checkpoint holds.
+/// expert part scales with the share of experts that a checkpoint holds, except for a rank where `uneven` says
+/// otherwise: few experts are not the same number on every rank.
 struct CheckpointCosts {
   Bytes rank_non_expert{0}, rank_expert{0};
+  std::vector<RankShare> uneven;
   Bytes total_non_expert{0}, total_expert{0};
+  /// What a rank reads to go on, more than it wrote where every replica needs what one of them has written; none: as
+  /// much as it wrote.
+  struct Held {
+    Bytes non_expert{0}, expert{0};
+    friend bool operator==(const Held&, const Held&) = default;
+  };
+  std::optional<Held> held = std::nullopt;
   BytesPerSecond snapshot_rate{0};     // device to host memory of one rank, serialisation included
   BytesPerSecond memory_load_rate{0};  // host memory to device of one rank
   BytesPerSecond persist_rate{0};      // host memory to storage of one rank
@@ -85,7 +105,8 @@ struct CheckpointCosts {
   [[nodiscard]] Duration peer_load_time() const;
   /// `share`: part of the experts that the whole job reads; a rank that lost its memory reads all it holds.
   [[nodiscard]] Duration storage_load_time(double share) const;
-  [[nodiscard]] double rank_bytes(double share) const;
+  [[nodiscard]] double rank_bytes(CheckpointLevel level, double share) const;
+  [[nodiscard]] double held_bytes(double share) const;
   [[nodiscard]] double total_bytes(double share) const;
 
   friend bool operator==(const CheckpointCosts&, const CheckpointCosts&) = default;
@@ -107,6 +128,8 @@ struct CampaignScenario {
   std::int64_t replicas = 100;
   std::uint64_t seed = 1;
   double confidence = 0.95;  // of the intervals of the summary
+  /// What was not stated but worked out, and from what: for people.
+  std::vector<std::string> derived;
 
   friend bool operator==(const CampaignScenario&, const CampaignScenario&) = default;
 };

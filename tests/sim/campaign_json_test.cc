@@ -72,6 +72,7 @@ TEST(CampaignJson, RefusesWhatCannotBe) {
   expect_refused("/campaign/policy/snapshot_experts", "17", "at most the 16 experts");
   expect_refused("/campaign/policy/persist_experts", "5", "at most the 4 experts");
   expect_refused("/campaign/policy/kind", "pec_two_levels", "did you mean pec_two_level?");
+  expect_refused("/campaign/hardware", "a100_nvlink_8", "what runs on it");
   expect_refused("/campaign/replicas", "0", "/campaign/replicas");
   expect_refused("/campaign/relicas", "5", "relicas");
 }

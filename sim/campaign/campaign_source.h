@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json_document.h"
+#include "base/json_reader.h"
+#include "hwprofiles/profile.h"
+#include "models/workload.h"
+#include "sim/campaign/workload_costs.h"
+
+namespace moecast {
+
+/// The workload, and the hardware that runs a step of it, which a campaign may name instead of stating times and bytes.
+/// What they give are defaults: a value that stands in the file wins.
+struct CampaignSource {
+  std::optional<Workload> workload;
+  std::optional<HardwareProfile> hardware;
+  std::optional<StepTimes> step;  // with both of them, and if the file does not state the times
+};
+
+/// "workload" and "hardware" of `campaign`, as in scenarios of a step. Problems go to the reader: of the simulation of
+/// the step, too.
+[[nodiscard]] CampaignSource read_source(JsonReader& campaign, const JsonDocument& document);
+
+/// "gpt-350m-16e (data 8, expert 8, ZeRO 2)".
+[[nodiscard]] std::string describe(const Workload& workload);
+
+}  // namespace moecast
