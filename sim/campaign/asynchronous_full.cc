@@ -20,6 +20,7 @@ class AsynchronousFull final : public Policy {
   }
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
+  double host_memory() const override { return scenario_.costs.rank_bytes(CheckpointLevel::Memory, 1); }
 
  private:
   const CampaignScenario& scenario_;

@@ -23,6 +23,7 @@ class BlockingFull final : public Policy {
   }
   double memory_bytes() const override { return costs_.total_bytes(1); }
   double storage_bytes() const override { return costs_.total_bytes(1); }
+  double host_memory() const override { return costs_.rank_bytes(CheckpointLevel::Memory, 1); }
 
  private:
   const CheckpointCosts& costs_;

@@ -39,6 +39,7 @@ struct CampaignOutcome {
   std::int64_t storage_checkpoints = 0;  // ... for storage
   double memory_bytes = 0;               // copied into host memory, whole job
   double storage_bytes = 0;              // written to storage
+  double host_memory = 0;                // bytes for the checkpoints of the rank that has most, at the end
   Duration lost_age{};  // sum over interruptions of the time from the beginning of the restored version to the stop
   double plt = 0;
   ExpertCounts experts = {0, 0};   // K at the end

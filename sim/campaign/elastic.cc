@@ -39,6 +39,9 @@ class Elastic final : public Policy {
 
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
+  double host_memory() const override {
+    return settings_.storage_interval > 0 ? scenario_.costs.rank_bytes(CheckpointLevel::Memory, 1) : 0;
+  }
 
  private:
   const CampaignScenario& scenario_;

@@ -14,6 +14,7 @@ class NoCheckpoints final : public Policy {
   }
   double memory_bytes() const override { return 0; }
   double storage_bytes() const override { return 0; }
+  double host_memory() const override { return 0; }
 
  private:
   const CheckpointCosts& costs_;

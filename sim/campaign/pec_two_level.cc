@@ -43,6 +43,11 @@ class PecTwoLevel final : public Policy {
   PolicyReport report() const override { return state_.report(); }
   double memory_bytes() const override { return scenario_.costs.total_bytes(state_.snapshot_share()); }
   double storage_bytes() const override { return scenario_.costs.total_bytes(state_.persist_share()); }
+  double host_memory() const override {
+    // The newest snapshot of every expert, and the one being filled.
+    return scenario_.costs.rank_bytes(CheckpointLevel::Memory, 1) +
+           scenario_.costs.rank_bytes(CheckpointLevel::Memory, state_.snapshot_share());
+  }
 
  private:
   const CampaignScenario& scenario_;

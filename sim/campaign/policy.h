@@ -62,6 +62,8 @@ class Policy {
   /// Bytes that one checkpoint moves: into memory, and to storage when it goes there (whole job).
   [[nodiscard]] virtual double memory_bytes() const = 0;
   [[nodiscard]] virtual double storage_bytes() const = 0;
+  /// Most host memory that checkpoints of one rank fill, in bytes.
+  [[nodiscard]] virtual double host_memory() const = 0;
 };
 
 /// One entry of the table of policies.

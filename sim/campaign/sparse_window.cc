@@ -43,6 +43,10 @@ class SparseWindow final : public Policy {
     return static_cast<double>(settings_.copies) * scenario_.costs.total_bytes(1);
   }
   double storage_bytes() const override { return scenario_.costs.total_bytes(1); }
+  double host_memory() const override {
+    // The complete one of every copy, and the one being received.
+    return 2 * static_cast<double>(settings_.copies) * scenario_.costs.rank_bytes(CheckpointLevel::Memory, 1);
+  }
 
  private:
   const CampaignScenario& scenario_;
