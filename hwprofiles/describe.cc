@@ -93,6 +93,10 @@ std::string describe(const HardwareProfile& profile) {
   out += fmt::format("Node: {} ranks (buffer of a rank, time, rate through a port)\n", profile.node.ranks);
   out += link_lines(profile);
   if (profile.node.switch_bandwidth) out += fmt::format("  switch {}\n", pretty(*profile.node.switch_bandwidth));
+  if (profile.node.host_link) {
+    out += fmt::format("  to the host {}{}\n", pretty(profile.node.host_link->bandwidth),
+                       profile.node.host_link->shared ? ", shared with what ranks send each other" : "");
+  }
   out +=
       fmt::format("Side by side: compute x {:.2f}, communication x {:.2f}\n",
                   profile.interference.compute_beside_communication, profile.interference.communication_beside_compute);

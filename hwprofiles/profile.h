@@ -108,6 +108,14 @@ struct LinkProfile {
 /// reduce-scatter and all-gather, 2 (n-1)/n for all-reduce (ring), all of it for broadcast and point-to-point; 0 alone.
 [[nodiscard]] double port_bytes(Collective collective, Bytes buffer, std::int64_t ranks);
 
+/// The way of one device to its host's memory and back, one direction: PCIe.
+struct HostLink {
+  BytesPerSecond bandwidth{0};
+  bool shared = false;  // what ranks send to each other crosses it too
+
+  friend bool operator==(const HostLink&, const HostLink&) = default;
+};
+
 /// One node: `ranks` devices with a full-duplex port each, all ports meet in a switch of `switch_bandwidth` (no value:
 /// non-blocking).
 struct NodeProfile {
@@ -115,16 +123,19 @@ struct NodeProfile {
   LinkProfile all_to_all;  // and point-to-point
   LinkProfile all_reduce;  // ring: 2 (n-1)/n bytes cross each port; and the other collectives
   std::optional<BytesPerSecond> switch_bandwidth = std::nullopt;
+  std::optional<HostLink> host_link = std::nullopt;  // no value: nothing is known of it
 
   [[nodiscard]] const LinkProfile& link(Collective collective) const;
 
   friend bool operator==(const NodeProfile&, const NodeProfile&) = default;
 };
 
-/// Compute slowed while communication runs beside it on the same device: time * factor. Measured; 1 = no effect.
+/// Compute slowed while communication, or a copy to the host, runs beside it on the same device: time * factor.
+/// Measured; 1 = no effect.
 struct Interference {
   double compute_beside_communication = 1.0;
   double communication_beside_compute = 1.0;
+  double compute_beside_copy = 1.0;
 
   friend bool operator==(const Interference&, const Interference&) = default;
 };

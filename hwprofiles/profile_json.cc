@@ -233,12 +233,23 @@ LinkProfile read_link(JsonReader reader) {
   return link;
 }
 
+HostLink read_host_link(JsonReader reader) {
+  HostLink link;
+  link.bandwidth = reader.bytes_per_second("bandwidth");
+  if (reader.good() && link.bandwidth.value() <= 0) {
+    reader.problem("bandwidth", "out-of-range", "a bandwidth above zero", to_text(link.bandwidth));
+  }
+  link.shared = reader.boolean("shared");
+  return link;
+}
+
 NodeProfile read_node(JsonReader reader) {
   NodeProfile node;
   node.ranks = reader.integer("ranks", 1, kMaxSize);
   node.all_to_all = read_link(reader.object("all_to_all"));
   node.all_reduce = read_link(reader.object("all_reduce"));
   if (reader.has("switch_bandwidth")) node.switch_bandwidth = reader.bytes_per_second("switch_bandwidth");
+  if (reader.has("host_link")) node.host_link = read_host_link(reader.object("host_link"));
   return node;
 }
 
@@ -250,6 +261,7 @@ Interference read_interference(JsonReader& parent) {
       reader.number("compute_beside_communication", 1, 100, interference.compute_beside_communication);
   interference.communication_beside_compute =
       reader.number("communication_beside_compute", 1, 100, interference.communication_beside_compute);
+  interference.compute_beside_copy = reader.number("compute_beside_copy", 1, 100, interference.compute_beside_copy);
   return interference;
 }
 

@@ -86,6 +86,9 @@ Json node_json(const NodeProfile& node) {
   Json json = {
       {"ranks", node.ranks}, {"all_to_all", link_json(node.all_to_all)}, {"all_reduce", link_json(node.all_reduce)}};
   if (node.switch_bandwidth) json["switch_bandwidth"] = to_text(*node.switch_bandwidth);
+  if (node.host_link) {
+    json["host_link"] = {{"bandwidth", to_text(node.host_link->bandwidth)}, {"shared", node.host_link->shared}};
+  }
   return json;
 }
 
@@ -147,6 +150,9 @@ Json to_json(const HardwareProfile& profile) {
                {"interference",
                 {{"compute_beside_communication", profile.interference.compute_beside_communication},
                  {"communication_beside_compute", profile.interference.communication_beside_compute}}}};
+  if (profile.interference.compute_beside_copy != 1) {
+    json["interference"]["compute_beside_copy"] = profile.interference.compute_beside_copy;
+  }
   if (profile.fit) {
     json["fit"] = {{"fit_median_error", profile.fit->fit_median_error},
                    {"held_out_median_error", profile.fit->held_out_median_error},

@@ -62,10 +62,34 @@ void read_sizes(JsonReader& reader, CheckpointCosts& costs, bool planned) {
   costs.held = {non_expert, expert};
 }
 
-void say(const CampaignSource& source, const CheckpointCosts& costs, std::vector<std::string>& derived) {
-  derived.push_back(fmt::format("bytes from the checkpoint plan of {}: job {} + experts {}; most of a rank {} + {}",
-                                describe(*source.workload), pretty(costs.total_non_expert), pretty(costs.total_expert),
-                                pretty(costs.rank_non_expert), pretty(costs.rank_expert)));
+std::string link_text(const NodeProfile& node) {
+  if (!node.host_link) return "is not in the profile";
+  return fmt::format("({}) is {}", pretty(node.host_link->bandwidth), node.host_link->shared ? "shared" : "apart");
+}
+
+/// ", pec_reported": a size without the preset's name says nothing.
+std::string preset_text(const PolicySettings& policy) {
+  const auto* settings = std::get_if<CheckpointPolicy>(&policy);
+  if (settings == nullptr || !settings->is_partial()) return "";
+  return fmt::format(", {}", preset_name(settings->partial.components));
+}
+
+void say(const CampaignSource& source, const PolicySettings& policy, const CheckpointCosts& costs,
+         std::vector<std::string>& derived) {
+  derived.push_back(fmt::format("bytes from the checkpoint plan of {}{}: job {} + experts {}; most of a rank {} + {}",
+                                describe(*source.workload), preset_text(policy), pretty(costs.total_non_expert),
+                                pretty(costs.total_expert), pretty(costs.rank_non_expert), pretty(costs.rank_expert)));
+}
+
+/// What the profile says of copies beside training; 0 without a simulated step.
+double interference_of(const CampaignSource& source, const CheckpointCosts& costs, std::vector<std::string>& derived) {
+  if (!source.step) return 0;
+  const double share = snapshot_interference(source.step->communicating, *source.hardware, costs.snapshot_rate);
+  derived.push_back(
+      fmt::format("a snapshot makes training longer by {:.3g} % of its time: bytes move between ranks in "
+                  "{:.3g} % of a step, the link to the host {}",
+                  100 * share, 100 * source.step->communicating, link_text(source.hardware->node)));
+  return share;
 }
 
 Json parts_json(Bytes non_expert, Bytes expert) {
@@ -81,7 +105,7 @@ CheckpointCosts read_costs(JsonReader& campaign, const CampaignSource& source, c
   CheckpointCosts costs = sizes_of(campaign, source, policy);
   const CheckpointCosts planned = costs;
   read_sizes(reader, costs, source.workload.has_value());
-  if (source.workload && campaign.good() && costs == planned) say(source, costs, derived);
+  if (source.workload && campaign.good() && costs == planned) say(source, policy, costs, derived);
   costs.snapshot_rate = read_rate(reader, "snapshot_rate");
   costs.memory_load_rate = read_rate(reader, "memory_load_rate", costs.snapshot_rate);
   costs.persist_rate = read_rate(reader, "persist_rate");
@@ -90,7 +114,8 @@ CheckpointCosts read_costs(JsonReader& campaign, const CampaignSource& source, c
   if (reader.has("storage_write")) costs.storage_write = read_rate(reader, "storage_write");
   if (reader.has("storage_read")) costs.storage_read = read_rate(reader, "storage_read");
   costs.commit = reader.duration("commit", costs.commit);
-  costs.snapshot_interference = reader.number("snapshot_interference", 0, 1, costs.snapshot_interference);
+  costs.snapshot_interference = reader.has("snapshot_interference") ? reader.number("snapshot_interference", 0, 1)
+                                                                    : interference_of(source, costs, derived);
   costs.persist_interference = reader.number("persist_interference", 0, 1, costs.persist_interference);
   return costs;
 }

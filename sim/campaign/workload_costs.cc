@@ -97,6 +97,22 @@ Result<StepTimes> simulated_step(const Workload& workload, const HardwareProfile
                    seconds(metrics.communication) / seconds(metrics.step_time)};
 }
 
+double snapshot_interference(double communicating, const HardwareProfile& hardware, BytesPerSecond rate) {
+  double sent = 1;    // of what ranks would send alone, while the copy runs beside it
+  double copied = 1;  // of what would be copied alone
+  if (const std::optional<HostLink>& link = hardware.node.host_link; link && link->shared) {
+    const double whole = link->bandwidth.value();
+    const double wanted = std::min(whole, hardware.node.all_to_all.bandwidth.value());
+    const double copy = std::min(whole, rate.value());
+    sent = std::min(wanted, std::max(whole / 2, whole - copy)) / wanted;
+    copied = std::min(copy, std::max(whole / 2, whole - wanted)) / rate.value();
+  }
+  const double stretch = hardware.interference.compute_beside_copy;
+  const double computing = 1 - communicating;
+  const double longer = (stretch - 1) * computing + (1 / sent - 1) * communicating;
+  return longer / (stretch * computing + copied / sent * communicating);
+}
+
 std::optional<ExpertPlacement> expert_placement(const Workload& workload) {
   const ExpertIndex experts(workload.model);
   if (experts.layer_count() == 0) return std::nullopt;

@@ -22,6 +22,13 @@ struct StepTimes {
 /// BadInput if model, layout and schedule do not go together. At most hardware.node.ranks ranks.
 [[nodiscard]] Result<StepTimes> simulated_step(const Workload& workload, const HardwareProfile& hardware);
 
+/// Time by which training gets longer for each second that a snapshot, copied at `rate`, would take alone:
+/// - while bytes move between ranks (a share `communicating` of the step) and they cross the link to the host too, both
+///   have their max-min fair part of it;
+/// - while the device computes, compute takes `compute_beside_copy` times as long.
+/// An upper bound where a schedule hides communication: what gets longer is taken to be exposed.
+[[nodiscard]] double snapshot_interference(double communicating, const HardwareProfile& hardware, BytesPerSecond rate);
+
 /// Where the experts of the workload live; none if it has no experts, or not as many in every layer.
 [[nodiscard]] std::optional<ExpertPlacement> expert_placement(const Workload& workload);
 

@@ -39,7 +39,8 @@ HardwareProfile sample_profile() {
   profile.node.all_to_all = {Duration(12'345), BytesPerSecond(3e11), {{65536, 0.1}, {1e9, 1.0 / 3}}};
   profile.node.all_reduce = {Duration(21'000), BytesPerSecond(2.5e11), {}};
   profile.node.switch_bandwidth = BytesPerSecond(2.4e12);
-  profile.interference = {1.07, 1.3};
+  profile.interference = {1.07, 1.3, 1.02};
+  profile.node.host_link = HostLink{BytesPerSecond(25e9), true};
   profile.fit = FitQuality{0.0123, 0.0456, 31};
   return profile;
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -161,7 +162,69 @@ TEST(CampaignWorkload, TheStepIsTheSimulatedOne) {
   EXPECT_GT(seconds(training.forward_backward), 0.5 * seconds(training.step));
   EXPECT_EQ(file->scenario.cluster.gpus, 8);
   EXPECT_EQ(file->scenario.experts, (ExpertPlacement{16, 12, 8, 1, 0}));
-  EXPECT_EQ(file->scenario.derived.size(), 2U);
+  EXPECT_EQ(file->scenario.derived.size(), 3U);
+}
+
+/// One copy beside steps of compute, then communication, in small ticks: by how much training falls behind for each
+/// second that the copy takes alone.
+double walked_interference(double communicating, double stretch, double link, double port, double rate) {
+  constexpr double kTick = 1e-5;
+  double elapsed = 0;
+  double trained = 0;  // seconds of the undisturbed step, over and over
+  for (double copied = 0; copied < 20; elapsed += kTick) {
+    const bool sends = trained - std::floor(trained) >= 1 - communicating;
+    double copy = std::min(rate, link);
+    double send = std::min(port, link);
+    if (sends && copy + send > link) {  // both want more than there is: half each, or what the other leaves
+      const double half = link / 2;
+      if (copy < half) {
+        send = link - copy;
+      } else if (send < half) {
+        copy = link - send;
+      } else {
+        copy = send = half;
+      }
+    }
+    copied += kTick * copy / rate;
+    trained += sends ? kTick * send / std::min(port, link) : kTick / stretch;
+  }
+  return (elapsed - trained) / 20;
+}
+
+TEST(CampaignWorkload, ContentionIsThatOfAWalkInSmallTicks) {
+  HardwareProfile hardware;
+  for (const double stretch : {1.0, 1.3}) {
+    for (const double port : {5e9, 20e9, 300e9}) {
+      for (const double rate : {1e9, 15e9, 25e9}) {
+        hardware.interference.compute_beside_copy = stretch;
+        hardware.node.all_to_all.bandwidth = BytesPerSecond(port);
+        hardware.node.host_link = HostLink{BytesPerSecond(25e9), true};
+        EXPECT_NEAR(snapshot_interference(0.4, hardware, BytesPerSecond(rate)),
+                    walked_interference(0.4, stretch, 25e9, port, rate), 0.01)
+            << stretch << " " << port << " " << rate;
+      }
+    }
+  }
+  hardware.interference.compute_beside_copy = 1;
+  hardware.node.host_link->shared = false;
+  EXPECT_EQ(snapshot_interference(0.4, hardware, BytesPerSecond(25e9)), 0);
+  hardware.node.host_link.reset();
+  EXPECT_EQ(snapshot_interference(0.4, hardware, BytesPerSecond(25e9)), 0);
+}
+
+TEST(CampaignWorkload, ASharedLinkSlowsTrainingAndTheFileMaySayOtherwise) {
+  auto changes = kCase1;
+  changes.emplace_back("/campaign/checkpoint/snapshot_rate", "\"32 GB/s\"");
+  EXPECT_EQ(read(changes)->scenario.costs.snapshot_interference, 0);
+  HardwareProfile hardware = find_profile("a100_nvlink_8", ".").value();
+  hardware.node.host_link->shared = true;
+  changes.emplace_back("/campaign/hardware", to_json(hardware).dump());
+  const CampaignScenario scenario = read(changes)->scenario;
+  const StepTimes step = simulated_step(workload_of(8, 0), hardware).value();
+  EXPECT_NEAR(scenario.costs.snapshot_interference, step.communicating, 1e-6);  // both ask for all of the link
+  EXPECT_GT(step.communicating, 0);
+  changes.emplace_back("/campaign/checkpoint/snapshot_interference", "0.25");
+  EXPECT_EQ(read(changes)->scenario.costs.snapshot_interference, 0.25);
 }
 
 TEST(CampaignWorkload, WhatStandsInTheFileWins) {
