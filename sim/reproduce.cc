@@ -29,6 +29,7 @@ struct CampaignRun {
   fs::path file;
   CampaignFile campaign;
   std::vector<JudgedExpectation> judged;
+  std::optional<Error> error;
 };
 
 /// One scenario that is needed: by its own expectations, or because others compare with it.
@@ -114,6 +115,9 @@ class Runs {
     for (const Run& run : runs_) {
       if (run.error) errors_.add(*run.error);
     }
+    for (const CampaignRun& run : campaigns_) {
+      if (run.error) errors_.add(*run.error);
+    }
     return errors_.status();
   }
 
@@ -159,7 +163,7 @@ class Runs {
   void add_campaign(const fs::path& file, const JsonDocument& document) {
     Result<CampaignFile> campaign = read_campaign(document);
     if (!campaign.ok()) return errors_.add(with_place(campaign.error(), file));
-    if (!campaign->expect.empty()) campaigns_.push_back({file, std::move(campaign).value(), {}});
+    if (!campaign->expect.empty()) campaigns_.push_back({file, std::move(campaign).value(), {}, {}});
   }
   void read_other(const fs::path& file) {
     if (index_.contains(key(file))) return;
@@ -185,7 +189,12 @@ class Runs {
 
   static void simulate_one(CampaignRun& run) {
     const CampaignFile& campaign = run.campaign;
-    run.judged = moecast::judge(campaign.scenario, campaign.expect, run_replicas(campaign.scenario, 1));
+    const Result<ComparedOutcomes> others = run_compared(campaign, 1);
+    if (!others.ok()) {
+      run.error = with_place(others.error(), run.file);
+      return;
+    }
+    run.judged = moecast::judge(campaign.scenario, campaign.expect, run_replicas(campaign.scenario, 1), *others);
   }
 
   [[nodiscard]] double ours(const Run& run, const Expectation& expectation) const {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/statistics.h"
+#include "tools/campaign_comparison.h"
 #include "tools/command.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
@@ -103,6 +104,7 @@ Json comparison_json(const std::vector<Variant>& variants) {
 
 Status run(const CommandContext& context) {
   RETURN_IF_ERROR(context.check_output());
+  if (is_campaign_result(context.arguments.positionals().front())) return compare_campaigns(context);
   const Result<std::vector<Variant>> variants = load_variants(context.arguments.positionals());
   if (!variants.ok()) return variants.error();
   context.print(variants_table(*variants, context.style));
@@ -112,19 +114,22 @@ Status run(const CommandContext& context) {
 }  // namespace
 
 Command compare_command() {
-  return {{.name = "compare",
-           .summary = "one table of several runs: loss, step time, communication and how much of it is exposed",
-           .details = "Measured runs of one name, say with several seeds, make one row (so do simulated ones): mean "
-                      "and deviation of the validation\n"
-                      "loss, medians of the rest. Speed-up is relative to the first row. \"by the plan\" is the least\n"
-                      "share of the all-to-all that the plan exposes with the operator times of the run.",
-           .positionals = {{.name = "RUN",
-                            .help = "result folders or timeline.json files of train and simulate",
-                            .at_least = 1,
-                            .at_most = 10'000}},
-           .options = with_result_file({}),
-           .examples = {"moecast compare out/quickstart/train/*"}},
-          run};
+  return {
+      {.name = "compare",
+       .summary = "one table of several runs: loss, step time, communication and how much of it is exposed",
+       .details = "Measured runs of one name, say with several seeds, make one row (so do simulated ones): mean "
+                  "and deviation of the validation\n"
+                  "loss, medians of the rest. Speed-up is relative to the first row. \"by the plan\" is the least\n"
+                  "share of the all-to-all that the plan exposes with the operator times of the run.\n"
+                  "Of campaigns: interval, stall of a checkpoint, goodput, lost tokens, bytes; stalls relative to "
+                  "the first.",
+       .positionals = {{.name = "RUN",
+                        .help = "result folders or timeline.json files of train and simulate, or folders of campaigns",
+                        .at_least = 1,
+                        .at_most = 10'000}},
+       .options = with_result_file({}),
+       .examples = {"moecast compare out/quickstart/train/*", "moecast compare out/campaign/*"}},
+      run};
 }
 
 }  // namespace moecast

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "sim/campaign/campaign_executor.h"
+#include "sim/campaign/interval_search.h"
 
 namespace moecast {
 
@@ -53,15 +54,19 @@ MeanInterval interval_of(const CampaignScenario& scenario, const std::vector<Cam
   return mean_interval(values, scenario.confidence);
 }
 
+Cadence plain_cadence(const CampaignScenario& scenario) {
+  return make_policy(scenario)->cadence(scenario.training.planned_steps(), scenario.training.step);
+}
+
 std::vector<std::string> notes_of(const CampaignScenario& scenario) {
   std::vector<std::string> notes = scenario.derived;
-  const Cadence cadence = make_policy(scenario)->cadence(scenario.training.planned_steps(), scenario.training.step);
-  const auto* policy = std::get_if<CheckpointPolicy>(&scenario.policy);
-  if (policy != nullptr && policy->kind != CheckpointKind::None && cadence.interval != policy->interval) {
+  const Cadence cadence = plain_cadence(scenario);
+  const std::int64_t asked = interval_of(scenario.policy);
+  if (cadence.interval > asked) {
     notes.push_back(
-        fmt::format("the interval of {} steps is below the time of one write to storage: stretched to {} "
-                    "steps ({})",
-                    policy->interval, cadence.interval, pretty(cadence.interval * scenario.training.step)));
+        fmt::format("the interval of {} steps is below the time that one checkpoint is on its way: "
+                    "stretched to {} steps ({})",
+                    asked, cadence.interval, pretty(cadence.interval * scenario.training.step)));
   }
   const double rate = crash_rate(scenario);
   if (rate > 0 && seconds(cadence.stall) > 0.5 / rate) {
@@ -108,6 +113,8 @@ CampaignSummary summarize(const CampaignScenario& scenario, const std::vector<Ca
   out.storage_bytes = mean([](const Outcome& o) { return o.storage_bytes; });
   out.storage_bytes_per_second =
       mean([](const Outcome& o) { return o.storage_bytes / std::max(1e-9, seconds(o.wall)); });
+  out.host_memory = mean([](const Outcome& o) { return o.host_memory; });
+  out.cadence = plain_cadence(scenario);
   out.gpu_hours = mean([](const Outcome& o) { return o.gpu_hours; });
   out.cost = mean([](const Outcome& o) { return o.cost; });
   out.notes = notes_of(scenario);

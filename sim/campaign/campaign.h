@@ -36,7 +36,9 @@ struct CampaignSummary {
   MeanInterval snapshot_experts, persist_experts;  // K at the end
   MeanInterval checkpoints, storage_checkpoints;
   MeanInterval storage_bytes, storage_bytes_per_second;
+  MeanInterval host_memory;  // bytes of the rank that has most
   MeanInterval gpu_hours, cost;
+  Cadence cadence;                 // of plain steps, once the first checkpoints are over
   std::vector<std::string> notes;  // what the reader of the numbers should know
 };
 /// At least one outcome.

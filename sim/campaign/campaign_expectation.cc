@@ -22,6 +22,13 @@ double share(const CampaignOutcome& outcome, TimeCause cause) {
 }
 
 using O = CampaignOutcome;
+
+double checkpoint_count(const O& o) { return static_cast<double>(std::max<std::int64_t>(1, o.checkpoints)); }
+double step_seconds(const O& o) {
+  return seconds(o.of(TimeCause::Useful)) / static_cast<double>(std::max<std::int64_t>(1, o.useful_steps));
+}
+double stall_seconds(const O& o) { return seconds(o.of(TimeCause::Stall)) / checkpoint_count(o); }
+
 constexpr std::array kMetrics = {
     CampaignMetric{"goodput", [](const O& o) { return o.goodput(); }},
     CampaignMetric{"running_share", [](const O& o) { return o.running_share(); }},
@@ -34,6 +41,13 @@ constexpr std::array kMetrics = {
     CampaignMetric{"plt", [](const O& o) { return o.plt; }},
     CampaignMetric{"stall_share", [](const O& o) { return share(o, TimeCause::Stall); }},
     CampaignMetric{"recomputation_share", [](const O& o) { return share(o, TimeCause::Recomputation); }},
+    CampaignMetric{"checkpoint_stall_seconds", stall_seconds},
+    CampaignMetric{"checkpoint_step_seconds", [](const O& o) { return step_seconds(o) + stall_seconds(o); }},
+    CampaignMetric{"checkpoint_gigabytes",
+                   [](const O& o) {
+                     return 1e-9 * o.storage_bytes /
+                            static_cast<double>(std::max<std::int64_t>(1, o.storage_checkpoints));
+                   }},
     CampaignMetric{"snapshot_experts", [](const O& o) { return static_cast<double>(o.experts.snapshot); }},
     CampaignMetric{"persist_experts", [](const O& o) { return static_cast<double>(o.experts.persist); }},
 };
@@ -80,9 +94,16 @@ CampaignExpectation read_one(JsonReader& reader) {
     (void)reader.choice<bool>("within", {{"interval", true}});
     out.kind = CampaignExpectation::Kind::Interval;
   }
+  if (reader.has("relative_to")) out.relative_to = reader.path("relative_to");
   out.source = reader.text("source");
   out.note = reader.text("note", std::string());
   return out;
+}
+
+double mean_of(const CampaignMetric& metric, const std::vector<CampaignOutcome>& outcomes) {
+  double sum = 0;
+  for (const CampaignOutcome& outcome : outcomes) sum += metric.value(outcome);
+  return sum / static_cast<double>(outcomes.size());
 }
 
 bool passes(const JudgedExpectation& judged) {
@@ -124,6 +145,7 @@ nlohmann::ordered_json to_json(const CampaignExpectation& expectation) {
       json["within"] = "interval";
       break;
   }
+  if (expectation.relative_to) json["relative_to"] = expectation.relative_to->generic_string();
   json["source"] = expectation.source;
   if (!expectation.note.empty()) json["note"] = expectation.note;
   return json;
@@ -131,14 +153,20 @@ nlohmann::ordered_json to_json(const CampaignExpectation& expectation) {
 
 std::vector<JudgedExpectation> judge(const CampaignScenario& scenario,
                                      const std::vector<CampaignExpectation>& expectations,
-                                     const std::vector<CampaignOutcome>& outcomes) {
+                                     const std::vector<CampaignOutcome>& outcomes, const ComparedOutcomes& others) {
   ASSERT(!outcomes.empty(), "nothing to judge");
   std::vector<JudgedExpectation> out;
   for (const CampaignExpectation& expectation : expectations) {
     const CampaignMetric* metric = find_metric(expectation.metric);
     ASSERT(metric != nullptr, "no metric {}", expectation.metric);
+    double unit = 1;
+    if (expectation.relative_to) {
+      const auto other = others.find(*expectation.relative_to);
+      ASSERT(other != others.end(), "no outcomes of {}", expectation.relative_to->string());
+      unit = mean_of(*metric, other->second);
+    }
     std::vector<double> values;
-    for (const CampaignOutcome& outcome : outcomes) values.push_back(metric->value(outcome));
+    for (const CampaignOutcome& outcome : outcomes) values.push_back(metric->value(outcome) / unit);
     const double tail = (1 - scenario.confidence) / 2;
     JudgedExpectation judged;
     judged.expectation = expectation;

@@ -185,6 +185,17 @@ Result<CampaignFile> load_campaign(const std::filesystem::path& path) {
   return read_campaign(*document);
 }
 
+Result<ComparedOutcomes> run_compared(const CampaignFile& file, unsigned threads) {
+  ComparedOutcomes out;
+  for (const CampaignExpectation& expectation : file.expect) {
+    if (!expectation.relative_to || out.contains(*expectation.relative_to)) continue;
+    const Result<CampaignFile> other = load_campaign(*expectation.relative_to);
+    RETURN_IF_ERROR(other);
+    out[*expectation.relative_to] = run_replicas(other->scenario, threads);
+  }
+  return out;
+}
+
 namespace {
 
 Json cluster_json(const CampaignCluster& cluster) {

@@ -22,6 +22,9 @@ struct CampaignFile {
 [[nodiscard]] Result<CampaignFile> read_campaign(const JsonDocument& document);
 [[nodiscard]] Result<CampaignFile> load_campaign(const std::filesystem::path& path);
 
+/// Runs the campaigns that the file's expectations compare with.
+[[nodiscard]] Result<ComparedOutcomes> run_compared(const CampaignFile& file, unsigned threads);
+
 /// Fully resolved, reliability inline: reads back to the same scenario, to rounding.
 [[nodiscard]] nlohmann::ordered_json to_json(const CampaignFile& file);
 

@@ -31,6 +31,24 @@ std::string line(std::string_view name, const MeanInterval& value, double factor
   return fmt::format("{:<28} {:>14} {:<10} {}\n", name, number(factor * value.mean), spread, unit);
 }
 
+/// "a checkpoint every 30 steps (5 min), each stalls 1.2 s, on storage after 20 s".
+std::string cadence_text(const CampaignScenario& scenario, const Cadence& cadence) {
+  if (cadence.interval == 0) return "no periodic checkpoints\n";
+  std::string out = fmt::format("a checkpoint every {} steps ({}), each stalls {}", cadence.interval,
+                                pretty(cadence.interval * scenario.training.step), pretty(cadence.stall));
+  if (cadence.to_storage) out += fmt::format(", on storage after {}", pretty(*cadence.to_storage));
+  return out + "\n";
+}
+
+Json cadence_json(const Cadence& cadence, Duration step) {
+  const auto after = [](const std::optional<Duration>& time) { return time ? Json(seconds(*time)) : Json(); };
+  return {{"interval_steps", cadence.interval},
+          {"interval_seconds", seconds(cadence.interval * step)},
+          {"stall_seconds", seconds(cadence.stall)},
+          {"in_memory_after_seconds", after(cadence.to_memory)},
+          {"on_storage_after_seconds", after(cadence.to_storage)}};
+}
+
 Json json_of(const MeanInterval& value) {
   Json json = {{"mean", value.mean}};
   json["half_width"] = value.half_width < 1e300 ? Json(value.half_width) : Json();  // nothing known from one replica
@@ -45,6 +63,7 @@ std::string to_table(const CampaignScenario& scenario, const CampaignSummary& su
                   policy_kind_of(scenario.policy).name, scenario.cluster.gpus, summary.replica_count,
                   scenario.training.steps > 0 ? fmt::format(" ({} finished)", summary.finished_count) : "",
                   100 * scenario.confidence);
+  out += cadence_text(scenario, summary.cadence);
   out += line("goodput (ETTR)", summary.goodput, 100, "%");
   for (std::size_t i = 0; i < kTimeCauseCount; ++i) {
     if (summary.share[i].mean == 0) continue;
@@ -69,6 +88,7 @@ std::string to_table(const CampaignScenario& scenario, const CampaignSummary& su
   out += line("checkpoints", summary.checkpoints, 1, "");
   out += line("written to storage", summary.storage_bytes, 1e-12, "TB");
   out += line("", summary.storage_bytes_per_second, 1e-9, "GB/s on average");
+  out += line("host memory of a rank", summary.host_memory, 1e-9, "GB, the most");
   out += line("GPU-hours", summary.gpu_hours, 1, "");
   if (scenario.cluster.price_per_gpu_hour > 0) out += line("cost", summary.cost, 1, "");
   for (const std::string& note : summary.notes) out += fmt::format("note: {}\n", note);
@@ -104,6 +124,8 @@ Json to_json(const CampaignScenario& scenario, const CampaignSummary& summary) {
   json["storage_checkpoints"] = json_of(summary.storage_checkpoints);
   json["storage_bytes"] = json_of(summary.storage_bytes);
   json["storage_bytes_per_second"] = json_of(summary.storage_bytes_per_second);
+  json["cadence"] = cadence_json(summary.cadence, scenario.training.step);
+  json["host_memory_bytes"] = json_of(summary.host_memory);
   json["gpu_hours"] = json_of(summary.gpu_hours);
   json["cost"] = json_of(summary.cost);
   json["notes"] = summary.notes;

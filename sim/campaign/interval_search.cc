@@ -11,6 +11,19 @@
 
 namespace moecast {
 
+std::int64_t interval_of(const PolicySettings& policy) {
+  struct Get {
+    std::int64_t operator()(const CheckpointPolicy& settings) const {
+      return settings.kind == CheckpointKind::None ? 0 : settings.interval;
+    }
+    std::int64_t operator()(const PeerReplicaSettings& settings) const { return settings.interval; }
+    std::int64_t operator()(const JustInTimeSettings& settings) const { return settings.storage_interval; }
+    std::int64_t operator()(const SparseWindowSettings& settings) const { return settings.window; }
+    std::int64_t operator()(const ElasticSettings& settings) const { return settings.storage_interval; }
+  };
+  return std::visit(Get{}, policy);
+}
+
 CampaignScenario with_interval(CampaignScenario scenario, std::int64_t interval) {
   struct Set {
     std::int64_t interval;

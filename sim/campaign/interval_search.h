@@ -27,6 +27,9 @@ struct IntervalSearch {
 [[nodiscard]] IntervalSearch find_best_interval(const CampaignScenario& scenario, std::int64_t low, std::int64_t high,
                                                 unsigned threads);
 
+/// Steps between checkpoints (or length of the window) that the policy asks for; 0: none.
+[[nodiscard]] std::int64_t interval_of(const PolicySettings& policy);
+
 /// The same scenario with this interval.
 [[nodiscard]] CampaignScenario with_interval(CampaignScenario scenario, std::int64_t interval);
 

@@ -276,6 +276,12 @@ TEST(CampaignExecutor, IntervalBelowThePersistTimeIsStretchedAndSaid) {
   const CampaignSummary summary = summarize(scenario, outcomes);
   ASSERT_EQ(summary.notes.size(), 1U);
   EXPECT_NE(summary.notes[0].find("stretched to 12 steps"), std::string::npos) << summary.notes[0];
+  EXPECT_EQ(summary.cadence.interval, 12);
+  scenario.costs.peer_rate = BytesPerSecond(1e6 / 9.5);
+  scenario.policy = PeerReplicaSettings{3, 2, 0, 1};
+  const CampaignSummary peers = summarize(scenario, run_replicas(scenario, 1));
+  ASSERT_EQ(peers.notes.size(), 1U);
+  EXPECT_NE(peers.notes[0].find("stretched to 12 steps"), std::string::npos) << peers.notes[0];
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ TEST(CampaignFiles, PublishedValuesComeBack) {
     ASSERT_TRUE(file.ok()) << file.error().text();
     if (file->expect.empty()) continue;
     const auto outcomes = run_replicas(file->scenario, 2);
-    const auto judged = judge(file->scenario, file->expect, outcomes);
+    const auto judged = judge(file->scenario, file->expect, outcomes, run_compared(*file, 2).value());
     for (const JudgedExpectation& row : judged) {
       EXPECT_TRUE(row.pass) << path.filename() << ": " << row.expectation.metric << " " << row.ours << ", "
                             << allowed_text(row) << "\n"

@@ -287,6 +287,28 @@ TEST(SimulateCampaign, RefusesWhatMakesNoSense) {
   EXPECT_EQ(folder.names(), (std::vector<std::string>{"c.json", "s.json"}));
 }
 
+TEST(Compare, PutsCampaignsIntoOneTable) {
+  const TestFolder folder;
+  folder.file("c.json", campaign_text());
+  const auto simulate = [&](const char* place, const char* interval) {
+    const std::string set = std::string("/campaign/policy/interval=") + interval;
+    return run_moecast({"simulate", "c.json", "-q", "-o", place, "--set", set}, folder.path()).exit_code;
+  };
+  ASSERT_EQ(simulate("often", "10"), 0);
+  ASSERT_EQ(simulate("seldom", "100"), 0);
+  const Outcome table = run_moecast({"compare", "often", "seldom"}, folder.path());
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_NE(table.out.find("goodput %"), std::string::npos) << table.out;
+  const Outcome outcome = run_moecast({"compare", "often", "seldom", "--json"}, folder.path());
+  const nlohmann::json campaigns = nlohmann::json::parse(outcome.out).at("campaigns");
+  ASSERT_EQ(campaigns.size(), 2U);
+  EXPECT_EQ(campaigns[0].at("interval_seconds"), 100);
+  EXPECT_EQ(campaigns[1].at("interval_seconds"), 1000);
+  testing_runs::write_run(folder.path() / "a", "train", "same", std::chrono::microseconds(10),
+                          ScheduleKind::Sequential);
+  EXPECT_EQ(run_moecast({"compare", "often", "a"}, folder.path()).exit_code, 2);
+}
+
 TEST(Compare, PutsRunsOfOneNameIntoOneRow) {
   const TestFolder folder;
   for (const auto& [place, command] : {std::pair("a", "train"), std::pair("b", "train"), std::pair("c", "simulate")}) {
