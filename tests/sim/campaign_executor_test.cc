@@ -78,6 +78,7 @@ void expect_same(const CampaignScenario& scenario, const std::string& what) {
     with_plt.plt = walked.plt;
     with_plt.memory_bytes = walked.memory_bytes;
     with_plt.storage_bytes = walked.storage_bytes;
+    with_plt.host_memory = walked.host_memory;  // the walk has none
     EXPECT_TRUE(with_plt == walked) << what << ", replica " << replica;
     EXPECT_NEAR(jumped.storage_bytes, walked.storage_bytes, 1e-9 * walked.storage_bytes) << what;
   }
@@ -263,6 +264,24 @@ TEST(CampaignExecutor, SameBytesForAnyNumberOfThreads) {
   EXPECT_EQ(run_replicas(scenario, 8), alone);
   scenario.seed = 2;
   EXPECT_NE(run_replicas(scenario, 1), alone);
+}
+
+TEST(CampaignExecutor, HostMemoryIsWhatEachPolicyKeeps) {
+  CampaignScenario scenario = plain_campaign();
+  scenario.cluster.gpus = 64;
+  scenario.experts = {16, 4, 8, 1, 0};
+  scenario.costs = costs_of(0.1, 1, 0);
+  scenario.costs.rank_expert = Bytes(4'000'000);
+  const auto memory = [&](PolicySettings policy) {
+    scenario.policy = std::move(policy);
+    return run_campaign(scenario, 0).host_memory;
+  };
+  EXPECT_EQ(memory(checkpoint_policy(CheckpointKind::None, 1)), 0);
+  EXPECT_EQ(memory(checkpoint_policy(CheckpointKind::AsynchronousFull, 10)), 5e6);
+  EXPECT_EQ(memory(checkpoint_policy(CheckpointKind::PartialOneLevel, 10, {4, 4})), 2e6);
+  EXPECT_EQ(memory(checkpoint_policy(CheckpointKind::PartialTwoLevel, 10, {4, 1})), 5e6 + 2e6);  // every expert's + one
+  EXPECT_EQ(memory(PeerReplicaSettings{10, 2, 0, 1}), 4 * 5e6);  // own and a peer's, whole and in flight
+  EXPECT_EQ(memory(JustInTimeSettings{2, 0}), 0);
 }
 
 TEST(CampaignExecutor, IntervalBelowThePersistTimeIsStretchedAndSaid) {
