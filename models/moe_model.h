@@ -49,12 +49,17 @@ struct MoeFfn {
   /// value: dropless.
   std::optional<double> capacity_factor = std::nullopt;
   Shortcut shortcut = Shortcut::None;
+  /// DGMoE (ScMoE appendix A.2, eq 23): tokens are routed twice through these experts, top_k by the shortcut tensor and
+  /// top_k by this block's own H^MH, which may not repeat the first choice. Needs a shortcut; no shared expert.
+  bool double_gate = false;
   CoefficientGate coefficient_gate = CoefficientGate::DirectAdd;  // only with a shared expert
   double balance_loss_coefficient = 0.01;
 
   /// Experts that the router scores.
   [[nodiscard]] std::int64_t choice_count() const { return expert_count + zero_expert_count; }
-  /// Of a token's top_k choices those that fall to experts which compute, when load is balanced.
+  /// Times that each token is routed: 2 with double_gate.
+  [[nodiscard]] std::int64_t routing_count() const { return double_gate ? 2 : 1; }
+  /// Of a routing's top_k choices those that fall to experts which compute, when load is balanced.
   [[nodiscard]] double computing_choices() const;
   [[nodiscard]] std::int64_t routed_rows(std::int64_t tokens) const;  // the same, of so many tokens together
   /// C above; no value when dropless. `tokens` (at least 1) are those of one rank and one micro-batch.

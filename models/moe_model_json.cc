@@ -155,11 +155,19 @@ MoeFfn read_moe(JsonReader& reader) {
   moe.gate = read_gate(reader, experts_known ? std::optional(moe.choice_count()) : std::nullopt);
   moe.capacity_factor = read_capacity_factor(reader);
   moe.shortcut = reader.choice("shortcut", kShortcuts, std::optional(moe.shortcut));
+  moe.double_gate = reader.boolean("double_gate", moe.double_gate);
   moe.coefficient_gate = reader.choice("coefficient_gate", kCoefficientGates, std::optional(moe.coefficient_gate));
   moe.balance_loss_coefficient = reader.number("balance_loss", 0, 1000, moe.balance_loss_coefficient);
   if (shared_known && moe.coefficient_gate != CoefficientGate::DirectAdd && moe.shared_expert_width == 0) {
     reader.problem("coefficient_gate", "conflict", "direct_add, or a shared_expert_width above 0",
                    fmt::format("\"{}\" without a shared expert", name_of(kCoefficientGates, moe.coefficient_gate)));
+  }
+  if (moe.double_gate && (moe.shortcut == Shortcut::None || moe.shared_expert_width > 0)) {
+    reader.problem("double_gate", "conflict", "a shortcut, and no shared expert", "true");
+  }
+  if (moe.double_gate && experts_known && 2 * moe.gate.top_k > moe.choice_count()) {
+    reader.problem("double_gate", "conflict", fmt::format("{} experts: twice top_k", 2 * moe.gate.top_k),
+                   std::to_string(moe.choice_count()));
   }
   if (moe.gate.router == RouterKind::ExpertChoice && !moe.capacity_factor && reader.has("dropless")) {
     reader.problem("dropless", "conflict", "a capacity_factor: experts that choose take so many tokens each", "true");

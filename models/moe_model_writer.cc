@@ -59,6 +59,7 @@ Json moe_json(const MoeFfn& moe) {
     json["dropless"] = true;
   }
   json["shortcut"] = name_of(kShortcuts, moe.shortcut);
+  if (moe.double_gate) json["double_gate"] = true;
   json["coefficient_gate"] = name_of(kCoefficientGates, moe.coefficient_gate);
   json["balance_loss"] = moe.balance_loss_coefficient;
   return json;

@@ -179,7 +179,7 @@ ParameterCount count_parameters(const MoeModel& model) {
     const MoeFfn& moe = *model.blocks[i].moe;
     count.expert += expert[i];
     const auto each = static_cast<double>(expert[i] / moe.expert_count);  // all experts of a layer have one shape
-    count.active += std::llround(each * moe.computing_choices());
+    count.active += std::llround(each * moe.computing_choices() * static_cast<double>(moe.routing_count()));
   }
   return count;
 }

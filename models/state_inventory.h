@@ -51,7 +51,7 @@ struct Parameter {
 
 struct ParameterCount {
   std::int64_t total = 0;
-  std::int64_t active = 0;  // per token: MoeFfn::computing_choices experts of each MoE layer
+  std::int64_t active = 0;  // per token: the experts of each MoE layer that MoeFfn::computing_choices says
   std::int64_t expert = 0;  // in routed experts
 };
 [[nodiscard]] ParameterCount count_parameters(const MoeModel& model);

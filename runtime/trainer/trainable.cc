@@ -24,6 +24,7 @@ std::vector<std::string> untrainable_parts(const MoeModel& model) {
     refuse(gate.groups > 1, "router.groups");
     refuse(gate.scale != 1, "router.scale");
     refuse(block.moe->zero_expert_count > 0, "zero_experts");
+    refuse(block.moe->double_gate, "double_gate");
     refuse(block.moe->coefficient_gate == CoefficientGate::Cg2, "coefficient_gate cg2");
   }
   return parts;

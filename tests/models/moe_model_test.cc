@@ -161,6 +161,16 @@ TEST(MoeModelJson, ReadsRouters) {
             Found{"/moe/dropless conflict"});
 }
 
+TEST(MoeModelJson, ADoubleGateNeedsAShortcutAndNoSharedExpert) {
+  using Found = std::vector<std::string>;
+  EXPECT_EQ(problems(R"({"moe": {"double_gate": true, "shortcut": "pos2"}})"), Found{});
+  EXPECT_EQ(problems(R"({"moe": {"double_gate": true}})"), Found{"/moe/double_gate conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"double_gate": true, "shortcut": "pos2", "shared_expert_width": 8}})"),
+            Found{"/moe/double_gate conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"double_gate": true, "shortcut": "pos2", "router": {"top_k": 5}}})"),
+            Found{"/moe/double_gate conflict"});  // 8 experts, and no token twice to one
+}
+
 TEST(MoeModelJson, Pos2AndPos3NeedADenseBlockBefore) {
   using Found = std::vector<std::string>;
   for (const char* shortcut : {"pos1", "pos2", "pos3"}) {
@@ -217,6 +227,7 @@ TEST(MoeModelJson, WritesWhatReadsBackEqual) {
             "source": "somewhere"})",
         R"({"activation": "geglu", "attention": {"window": 128, "full_every": 3, "full_offset": 1, "qk_norm": "width",
             "qkv_bias": true}})",
+        R"({"moe": {"double_gate": true, "shortcut": "pos2"}})",
         R"({"moe": {"zero_experts": 4, "shared_expert_width": 8, "coefficient_gate": "cg2", "router": {"groups": 4,
             "kind": "sigmoid_top_k", "selection_bias": true, "top_groups": 2, "scale": 2.5}}})"}) {
     const Result<MoeModel> model = parse(patched(patch));
