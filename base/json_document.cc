@@ -64,22 +64,47 @@ Result<Positioned> load_bases(const Json& extends, const JsonPlace& place, const
   return merged;
 }
 
-Result<Positioned> load_text(std::string text, const std::string& name, const std::filesystem::path& folder,
-                             const Chain& chain) {
-  Result<Positioned> own = json::parse(std::make_shared<const json::Source>(json::Source{name, std::move(text)}));
-  if (!own.ok() || !own->json.is_object() || !own->json.contains("extends")) return own;
-  const json::LineColumn at = json::line_column(own->positions.at("/extends"));
-  Result<Positioned> merged = load_bases(own->json["extends"], {name, at.line, at.column}, folder, chain);
+/// `own` over what it extends.
+Result<Positioned> merge_over_bases(Positioned own, const std::filesystem::path& folder, const Chain& chain) {
+  if (!own.json.is_object() || !own.json.contains("extends")) return own;
+  const json::Position& position = own.positions.at("/extends");
+  const json::LineColumn at = json::line_column(position);
+  Result<Positioned> merged =
+      load_bases(own.json["extends"], {position.source->file, at.line, at.column}, folder, chain);
   if (!merged.ok()) return merged;
-  own->json.erase("extends");
-  json::merge(*merged, *own);
+  own.json.erase("extends");
+  json::merge(*merged, own);
   return merged;
 }
 
+Result<Positioned> load_text(std::string text, const std::string& name, const std::filesystem::path& folder,
+                             const Chain& chain) {
+  Result<Positioned> own = json::parse(std::make_shared<const json::Source>(json::Source{name, std::move(text)}));
+  if (!own.ok()) return own;
+  return merge_over_bases(std::move(own).value(), folder, chain);
+}
+
+/// The places at and below `from`, as those of the same value at `to`.
+void copy_positions(const json::Positions& source, std::string_view from, json::Positions& target,
+                    std::string_view to) {
+  for (auto at = source.lower_bound(from); at != source.end() && at->first.starts_with(from); ++at) {
+    const std::string_view rest = std::string_view(at->first).substr(from.size());
+    if (rest.empty() || rest.front() == '/') target[std::string(to).append(rest)] = at->second;
+  }
+}
+
+/// The place of the value at a pointer, or of the nearest value around it; null if there is none.
+const json::Position* nearest_position(const json::Positions& positions, std::string_view pointer) {
+  for (std::string_view at = pointer;; at = at.substr(0, at.rfind('/'))) {
+    if (const auto found = positions.find(at); found != positions.end()) return &found->second;
+    if (at.empty()) return nullptr;
+  }
+}
+
 /// The value at a pointer, for writing: objects on the way are made, elements of lists must exist.
-Result<Json*> make_path(Json& root, std::string_view pointer) {
+Result<Json*> make_path(Json& root, std::string_view pointer, std::string place) {
   const auto bad = [&](std::string message) {
-    return Error{ErrorKind::BadInput, fmt::format("--set {}", pointer), std::move(message)};
+    return Error{ErrorKind::BadInput, std::move(place), std::move(message)};
   };
   if (!pointer.starts_with('/')) return bad("a JSON pointer starts with '/', as in /batch/sequence=128");
   if (static_cast<std::size_t>(std::count(pointer.begin(), pointer.end(), '/')) > json::kMaxDepth) {
@@ -135,8 +160,45 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, std::string name
   return JsonDocument(std::make_unique<Data>(Data{std::move(name), std::move(loaded).value()}));
 }
 
+JsonDocument JsonDocument::clone() const { return JsonDocument(std::make_unique<Data>(*data_)); }
+
+Result<JsonDocument> JsonDocument::part(std::string_view pointer) const {
+  Positioned own{data_->content.json.at(Json::json_pointer(std::string(pointer))), {}};
+  copy_positions(data_->content.positions, pointer, own.positions, "");
+  const JsonPlace at = place(pointer);
+  const std::filesystem::path file(at.file);
+  Result<Positioned> merged =
+      merge_over_bases(std::move(own), file.has_parent_path() ? file.parent_path() : std::filesystem::path("."), {});
+  if (!merged.ok()) return merged.error();
+  return JsonDocument(std::make_unique<Data>(Data{at.file, std::move(merged).value()}));
+}
+
+Status JsonDocument::put(std::string_view pointer, const JsonDocument& origin, std::string_view origin_pointer) {
+  const Result<Json*> slot = make_path(data_->content.json, pointer, std::string(pointer));
+  if (!slot.ok()) return slot.error();
+  **slot = origin.json().at(Json::json_pointer(std::string(origin_pointer)));
+  json::erase_below(data_->content.positions, pointer);
+  copy_positions(origin.data_->content.positions, origin_pointer, data_->content.positions, pointer);
+  if (const json::Position* around = nearest_position(origin.data_->content.positions, origin_pointer)) {
+    data_->content.positions[std::string(pointer)] = *around;
+  }
+  return {};
+}
+
+Status JsonDocument::put_computed(std::string_view pointer, Json value, std::string_view origin_pointer) {
+  const auto found = data_->content.positions.find(origin_pointer);
+  ASSERT(found != data_->content.positions.end(), "nothing at {}", origin_pointer);
+  const json::Position position = found->second;
+  const Result<Json*> slot = make_path(data_->content.json, pointer, std::string(pointer));
+  if (!slot.ok()) return slot.error();
+  **slot = std::move(value);
+  json::erase_below(data_->content.positions, pointer);
+  data_->content.positions[std::string(pointer)] = position;
+  return {};
+}
+
 Status JsonDocument::set(std::string_view pointer, std::string_view value) {
-  const Result<Json*> slot = make_path(data_->content.json, pointer);
+  const Result<Json*> slot = make_path(data_->content.json, pointer, fmt::format("--set {}", pointer));
   if (!slot.ok()) return slot.error();
   Result<Positioned> parsed =
       json::parse(std::make_shared<const json::Source>(json::Source{"--set", std::string(value)}));
@@ -151,16 +213,11 @@ const std::string& JsonDocument::file() const { return data_->file; }
 const Json& JsonDocument::json() const { return data_->content.json; }
 
 JsonPlace JsonDocument::place(std::string_view pointer) const {
-  const json::Positions& positions = data_->content.positions;
-  for (std::string_view at = pointer;; at = at.substr(0, at.rfind('/'))) {
-    if (const auto found = positions.find(at); found != positions.end()) {
-      const json::Source& source = *found->second.source;
-      if (source.text.empty()) return {source.file, 0, 0};  // from --set
-      const json::LineColumn place = json::line_column(found->second);
-      return {source.file, place.line, place.column};
-    }
-    if (at.empty()) return {data_->file, 0, 0};
-  }
+  const json::Position* found = nearest_position(data_->content.positions, pointer);
+  if (found == nullptr) return {data_->file, 0, 0};
+  if (found->source->text.empty()) return {found->source->file, 0, 0};  // from --set
+  const json::LineColumn place = json::line_column(*found);
+  return {found->source->file, place.line, place.column};
 }
 
 }  // namespace moecast

@@ -148,6 +148,32 @@ TEST(JsonDocument, SetOverridesAndUnreadPointersAreUnknownKeys) {
   EXPECT_EQ(status.error().problems[0].suggestion, "sequence");
 }
 
+TEST(JsonDocument, ValuesPutInFromElsewhereKeepTheirPlace) {
+  const JsonDocument other = document("{\"values\": [\n{\"size\": 1}, {\"size\": 2}]}");
+  const JsonDocument base = document(R"({"batch": {"size": 3, "n": 4}})");
+  JsonDocument doc = base.clone();
+  ASSERT_TRUE(doc.put("/batch", other, "/values/1").ok());
+  EXPECT_EQ(doc.json().dump(), R"({"batch":{"size":2}})");
+  EXPECT_EQ(base.json().dump(), R"({"batch":{"size":3,"n":4}})");
+  EXPECT_EQ(doc.place("/batch/size").line, 2);
+  EXPECT_EQ(doc.place("/batch/size").column, 23);
+  ASSERT_TRUE(doc.put_computed("/new/key", 7, "/batch").ok());
+  EXPECT_EQ(doc.place("/new/key").column, 14);
+  EXPECT_FALSE(doc.put("/batch/size/x", other, "/values/0").ok());
+}
+
+TEST(JsonDocument, APartIsADocumentThatMayExtendOthers) {
+  static_cast<void>(write_temporary("part_base.json", R"({"a": 1, "b": {"c": 2}})"));
+  const Result<JsonDocument> whole = JsonDocument::read(
+      write_temporary("part.json", "{\"base\": {\"extends\": \"part_base.json\",\n \"b\": {\"d\": 3}}, \"n\": 1}"));
+  ASSERT_TRUE(whole.ok());
+  const Result<JsonDocument> part = whole->part("/base");
+  ASSERT_TRUE(part.ok());
+  EXPECT_EQ(part->json().dump(), R"({"a":1,"b":{"c":2,"d":3}})");
+  EXPECT_TRUE(part->place("/b/c").file.ends_with("part_base.json"));
+  EXPECT_EQ(part->place("/b/d").line, 2);
+}
+
 TEST(JsonDocument, ColumnsCountCharactersAndSkipTheByteOrderMark) {
   const JsonDocument doc = document(
       "\xEF\xBB\xBF{\"n\xC3\xBC"

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json_document.h"
+#include "base/json_reader.h"
+
+namespace moecast {
+
+/// One place of the scenario and the values that go there. The values stand in the sweep document as a list, those of a
+/// range too, so that messages about a point name the axis that it came from.
+struct AxisTrack {
+  std::string name;     // of the column: "interval"
+  std::string pointer;  // into the scenario
+  std::string values;   // pointer to the list in the sweep document
+  std::vector<std::string> labels;
+  std::vector<double> numbers;  // base units (nanoseconds, bytes ...), one a value; empty if some value has no number
+};
+
+/// A condition on a point's scenario, or on as much of it as stands already:
+///
+///   {"pointer": "/campaign/policy/kind", "is": "pec"}             or a list of values
+///   {"pointer": "/campaign/policy/persist_experts", "at_most": {"pointer": "/campaign/policy/snapshot_experts"}}
+///   {"pointer": "/workload/parallel/expert", "at_least": 2}
+///
+/// Numbers with units compare by value. A condition on what is not there does not hold.
+struct SweepCondition {
+  enum class Kind { Is, AtMost, AtLeast };
+  std::string pointer;
+  Kind kind = Kind::Is;
+  std::string operand;  // pointer to "is", "at_most" or "at_least" in the sweep document
+  std::string other;    // pointer into the scenario to compare with; empty: the operand is the value
+};
+
+/// One dimension of the grid: one track, or several that move together ("zip").
+struct SweepAxis {
+  std::vector<AxisTrack> tracks;
+  std::vector<SweepCondition> when;  // all must hold, else the axis does not apply and has one value: the base's
+  [[nodiscard]] std::size_t size() const { return tracks.front().labels.size(); }
+};
+
+/// The list that a range stands for: it goes into the sweep document once everything is read.
+struct ExpandedRange {
+  std::string values;  // pointer of the list
+  std::string origin;  // pointer of the range
+  std::string text;    // the list as JSON
+};
+
+/// Reads "axes"; what their ranges stand for is added to `expanded`. Problems go to the reader.
+///
+///   {"pointer": "/campaign/policy/interval", "name": "interval", "values": [10, 20, 50], "labels": [...], "when":
+///   {...}}
+///   {"pointer": "...", "range": {"from": 10, "to": 50, "step": 10}}
+///   {"pointer": "...", "log_range": {"from": "1 GB/s", "to": "100 GB/s", "count": 5}}
+///   {"zip": [axis, axis], "when": [...]}
+[[nodiscard]] std::vector<SweepAxis> read_axes(JsonReader& root, std::vector<ExpandedRange>& expanded);
+
+/// Reads the conditions at `key`: one object, or a list of them; none if there is no such key.
+[[nodiscard]] std::vector<SweepCondition> read_conditions(JsonReader& reader, std::string_view key);
+[[nodiscard]] bool holds(const SweepCondition& condition, const JsonDocument& scenario, const JsonDocument& sweep);
+
+}  // namespace moecast
