@@ -192,6 +192,7 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
     case Phase::WeightGradient:
       add_expert_weights(work, moe, share);
       break;
+    case Phase::Recompute:
     case Phase::Update:
       break;
   }

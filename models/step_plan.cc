@@ -25,6 +25,8 @@ char letter(Phase phase) {
       return 'W';
     case Phase::Update:
       return 'U';
+    case Phase::Recompute:
+      return 'R';
   }
   return '?';
 }
@@ -73,8 +75,10 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
 std::string Operator::name() const {
   std::string text;
   if (layer) text += fmt::format("L{}.", layer->value());
+  if (part_of) text += fmt::format("{}.", to_text(*part_of));
   text += fmt::format("{}.{}", to_text(kind), letter(phase));
-  if (phase == Phase::Update && communication) text += fmt::format(".{}", to_text(communication->group));
+  const bool of_weights = phase == Phase::Update || kind == OpKind::WeightGather || kind == OpKind::GradientReduce;
+  if (of_weights && communication) text += fmt::format(".{}", to_text(communication->group));
   if (chunk_count > 1) text += fmt::format(".c{}", chunk);
   return text;
 }
@@ -111,6 +115,20 @@ std::string_view to_text(OpKind kind) {
       return "GradientNorm";
     case OpKind::Optimizer:
       return "Optimizer";
+    case OpKind::WeightGather:
+      return "WeightGather";
+    case OpKind::TensorGather:
+      return "TensorGather";
+    case OpKind::TensorReduce:
+      return "TensorReduce";
+    case OpKind::ContextGather:
+      return "ContextGather";
+    case OpKind::ContextReduce:
+      return "ContextReduce";
+    case OpKind::Send:
+      return "Send";
+    case OpKind::Receive:
+      return "Receive";
   }
   return "?";
 }
@@ -125,6 +143,8 @@ std::string_view to_text(Phase phase) {
       return "weight_gradient";
     case Phase::Update:
       return "update";
+    case Phase::Recompute:
+      return "recompute";
   }
   return "?";
 }
@@ -143,6 +163,8 @@ std::string_view to_text(Group group) {
       return "expert_data";
     case Group::Pipeline:
       return "pipeline";
+    case Group::Context:
+      return "context";
   }
   return "?";
 }
@@ -159,6 +181,12 @@ std::string_view to_text(Lane lane) {
       return "copy_in";
     case Lane::Storage:
       return "storage";
+    case Lane::Tensor:
+      return "tensor";
+    case Lane::Send:
+      return "send";
+    case Lane::Receive:
+      return "receive";
   }
   return "?";
 }

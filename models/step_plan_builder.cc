@@ -407,4 +407,10 @@ Result<StepPlan> build_step_plan(const StepPlanRequest& request) {
   return plan;
 }
 
+Result<std::vector<StepPlan>> build_stage_plans(const StepPlanRequest& request) {
+  Result<StepPlan> plan = build_step_plan(request);
+  RETURN_IF_ERROR(plan);
+  return std::vector<StepPlan>{std::move(plan).value()};
+}
+
 }  // namespace moecast
