@@ -12,7 +12,7 @@ namespace {
 
 double causal_pairs(const AttentionWork& work) {  // (query, key) pairs of the lower triangle
   const auto length = static_cast<double>(work.sequence);
-  return static_cast<double>(work.batch * work.heads) * length * (length + 1) / 2;
+  return static_cast<double>(work.batch * work.heads) * length * (length + 1) / 2 / static_cast<double>(work.context);
 }
 
 char letter(Phase phase) {
@@ -63,9 +63,9 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
           },
           [&](const AttentionWork& w) {
             const std::int64_t tokens = w.batch * w.sequence;
-            const std::int64_t qkv = tokens * (w.heads + 2 * w.kv_heads) * w.head_dim;
-            const std::int64_t out = tokens * w.heads * w.head_dim;
-            return Bytes((qkv + out) * (w.backward ? 2 : 1) * bytes_per_element);
+            const std::int64_t query_and_out = 2 * tokens / w.context * w.heads * w.head_dim;
+            const std::int64_t key_value = 2 * tokens * w.kv_heads * w.head_dim;
+            return Bytes((query_and_out + key_value) * (w.backward ? 2 : 1) * bytes_per_element);
           },
           [](const MemoryWork& w) { return w.bytes; },
       },

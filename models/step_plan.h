@@ -76,6 +76,7 @@ struct GroupedGemmWork {  // `groups` products [rows,k] x [k,n]; rows is the mea
 struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   std::int64_t batch = 0, sequence = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool backward = false;
+  std::int64_t context = 1;  // ranks that divide the (query, key) pairs evenly; each sees all keys and values
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm,
@@ -187,6 +188,9 @@ struct StepPlanRequest {
 /// mirrors it: Decode, the window reversed with the experts in slot K_b, then Encode and Gate, whose gradient joins the
 /// residual stream's where S branched off.
 [[nodiscard]] Result<StepPlan> build_step_plan(const StepPlanRequest& request);
+
+/// All that build_stage_plans demands of a request: BadInput with what would fit.
+[[nodiscard]] Status check_plan(const StepPlanRequest& request);
 
 /// One plan for each pipeline stage (index = stage; ranks of one stage run the same plan): one element, equal to
 /// build_step_plan's, when the layout's pipeline degree is 1. BadInput as there, and when the blocks do not divide over
