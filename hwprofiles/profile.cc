@@ -47,7 +47,7 @@ Duration MemoryCost::time(std::int64_t column_count, double bytes) const {
 Duration AttentionCost::time(const AttentionWork& work) const {
   ASSERT(curves.size() == head_dim.size() * sequence.size(), "{} curves for {} x {}", curves.size(), head_dim.size(),
          sequence.size());
-  const auto parallel = static_cast<double>(work.batch * work.heads);
+  const auto parallel = static_cast<double>(work.batch * work.heads) / static_cast<double>(work.context);
   const auto dim = static_cast<double>(work.head_dim);
   const auto length = static_cast<double>(work.sequence);
   const auto [low_dim, dim_fraction] = place_in_log_grid(head_dim, dim);

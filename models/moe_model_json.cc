@@ -177,7 +177,7 @@ MoeFfn read_moe(JsonReader& reader) {
 
 /// Where every block was read: does each shortcut find the block that it begins in?
 void check_shortcuts(JsonReader& reader, std::string_view key, const MoeModel& model) {
-  if (const Result<ForwardChain> chain = forward_chain(model); !chain.ok()) {
+  if (const Result<ForwardChain> chain = forward_chain(model, whole_model(model)); !chain.ok()) {
     reader.problem(key, "conflict", "a dense block before every MoE block with shortcut pos2 or pos3",
                    chain.error().text());
   }

@@ -3,50 +3,48 @@
 namespace moecast {
 
 // Multi-head latent attention (models/attention.h). The rope key, one for all heads, is written beside every head's
-// key before the core: one Copy of the keys.
+// key before the core: one Copy of the keys. Tensor ranks have a part of the heads and all of the down projections.
 
-std::vector<Work> OperatorWork::latent_forward() const {
+void OperatorWork::add_latent(std::vector<Work>& work) const {
   const std::int64_t T = tokens_, d = model_.d_model;
   const Attention& attention = model_.attention;
   const LatentAttention& latent = *attention.latent;
-  const std::int64_t keys_values = attention.heads * (latent.nope_dim + latent.value_dim);
-  std::vector<Work> work;
+  const std::int64_t heads = attention.heads / tensor_, query = attention.query_width() / tensor_;
   if (latent.query_rank) {
     work.push_back(GemmWork{T, *latent.query_rank, d});
     work.push_back(memory(MemoryKernel::Norm, T, *latent.query_rank, 2));
   }
-  work.push_back(GemmWork{T, attention.query_width(), latent.query_rank.value_or(d)});
+  work.push_back(GemmWork{T, query, latent.query_rank.value_or(d)});
   work.push_back(GemmWork{T, latent.kv_rank + latent.rope_dim, d});
   work.push_back(memory(MemoryKernel::Norm, T, latent.kv_rank, 2));
-  work.push_back(GemmWork{T, keys_values, latent.kv_rank});
-  work.push_back(memory(MemoryKernel::Rope, T, (attention.heads + 1) * latent.rope_dim, 2));
-  work.push_back(memory(MemoryKernel::Copy, T, attention.query_width(), 2));
-  return work;
+  work.push_back(GemmWork{T, heads * (latent.nope_dim + latent.value_dim), latent.kv_rank});
+  work.push_back(memory(MemoryKernel::Rope, T, (heads + 1) * latent.rope_dim, 2));
+  work.push_back(memory(MemoryKernel::Copy, T, query, 2));
 }
 
-std::vector<Work> OperatorWork::latent_backward() const {
+void OperatorWork::add_latent_gradients(std::vector<Work>& work, bool inputs, bool weights) const {
   const std::int64_t T = tokens_, d = model_.d_model;
   const Attention& attention = model_.attention;
   const LatentAttention& latent = *attention.latent;
-  const std::int64_t keys_values = attention.heads * (latent.nope_dim + latent.value_dim);
-  const std::int64_t down = latent.kv_rank + latent.rope_dim;
-  std::vector<Work> work;
-  const auto product_backward = [&](std::int64_t columns, std::int64_t inner) {
-    work.push_back(GemmWork{T, inner, columns});
-    work.push_back(GemmWork{inner, columns, T});
+  const std::int64_t heads = attention.heads / tensor_, query = attention.query_width() / tensor_;
+  const auto product = [&](std::int64_t columns, std::int64_t inner) {
+    if (inputs) work.push_back(GemmWork{T, inner, columns});
+    if (weights) work.push_back(GemmWork{inner, columns, T});
   };
-  work.push_back(memory(MemoryKernel::Copy, T, attention.query_width(), 2));
-  work.push_back(memory(MemoryKernel::RopeBackward, T, (attention.heads + 1) * latent.rope_dim, 2));
-  product_backward(keys_values, latent.kv_rank);
-  work.push_back(memory(MemoryKernel::NormBackward, T, latent.kv_rank, 3));
-  product_backward(down, d);
-  product_backward(attention.query_width(), latent.query_rank.value_or(d));
+  const auto input_kernel = [&](MemoryKernel kernel, std::int64_t columns, double operands) {
+    if (inputs) work.push_back(memory(kernel, T, columns, operands));
+  };
+  input_kernel(MemoryKernel::Copy, query, 2);
+  input_kernel(MemoryKernel::RopeBackward, (heads + 1) * latent.rope_dim, 2);
+  product(heads * (latent.nope_dim + latent.value_dim), latent.kv_rank);
+  input_kernel(MemoryKernel::NormBackward, latent.kv_rank, 3);
+  product(latent.kv_rank + latent.rope_dim, d);
+  product(query, latent.query_rank.value_or(d));
   if (latent.query_rank) {
-    work.push_back(memory(MemoryKernel::NormBackward, T, *latent.query_rank, 3));
-    product_backward(*latent.query_rank, d);
+    input_kernel(MemoryKernel::NormBackward, *latent.query_rank, 3);
+    product(*latent.query_rank, d);
   }
-  work.push_back(memory(MemoryKernel::Add, T, d, 3));  // the gradients of both down projections
-  return work;
+  input_kernel(MemoryKernel::Add, d, 3);  // the gradients of both down projections
 }
 
 }  // namespace moecast

@@ -3,22 +3,73 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/state_inventory.h"
+#include "models/checkpoint/sharding.h"
 
 namespace moecast {
 
-OperatorWork::OperatorWork(const StepPlanRequest& request)
+StateBucket bucket_of(const Parameter& parameter) {
+  if (parameter.layer) return {OpKind::Attention, parameter.layer};
+  return {parameter.name.starts_with("embedding.") ? OpKind::Embed : OpKind::Head, std::nullopt};
+}
+
+OperatorWork::OperatorWork(const StepPlanRequest& request, std::int64_t stage)
     : model_(request.model),
       layout_(request.layout),
       batch_(request.batch),
-      tokens_(request.batch.tokens()),
+      tensor_(request.layout.tensor),
+      tokens_(request.batch.tokens() / request.layout.context),
+      local_(request.layout.sequence_parallel ? tokens_ / tensor_ : tokens_),
       element_(request.bytes_per_element),
       state_(std::max<std::int64_t>(4, request.bytes_per_element)) {
-  // Experts are divided evenly, so every rank has as much as rank 0.
-  for (const Parameter& parameter : parameters_of_rank(model_, layout_, Rank(0))) {
-    Counts& counts = parameter.expert ? expert_ : non_expert_;
-    (parameter.decay ? counts.decay : counts.no_decay) += parameter.element_count();
+  count_parameters(stage);
+}
+
+/// Experts are divided evenly, so every rank of the stage has as much as its first (but for a last, shorter shard).
+void OperatorWork::count_parameters(std::int64_t stage) {
+  const Rank first(static_cast<std::int32_t>(stage * (layout_.world_size() / layout_.pipeline)));
+  for (const Parameter& parameter : parameters_of_rank(model_, layout_, first)) {
+    const bool expert = parameter.expert.has_value();
+    const std::int64_t count = parameter.element_count();
+    const std::int64_t parts = layout_.group_size(expert ? Group::ExpertData : Group::Data);
+    const std::int64_t shard = even_share(count, parts, 0).count();
+    Counts& counts = expert ? expert_ : non_expert_;
+    counts.full += count;
+    (parameter.decay ? counts.decay : counts.no_decay) += sharded(expert) ? shard : count;
+
+    const StateBucket bucket = bucket_of(parameter);
+    auto place = std::find(bucket_list_.begin(), bucket_list_.end(), bucket);
+    if (place == bucket_list_.end()) place = bucket_list_.insert(place, bucket);
+    for (Counts* each : {&non_expert_, &expert_}) each->bucket_shards.resize(bucket_list_.size());
+    counts.bucket_shards[static_cast<std::size_t>(place - bucket_list_.begin())] += shard;
+
+    if (!expert && !parameter.tensor_axis && tensor_ > 1) tensor_replicated_ += count;
+    const bool tied = model_.tie_embeddings && layout_.pipeline > 1 && parameter.name == "embedding.token";
+    if (tied) tied_ = count;
   }
+}
+
+bool OperatorWork::sharded(bool expert) const {
+  return layout_.zero_stage >= 1 && layout_.group_size(expert ? Group::ExpertData : Group::Data) > 1;
+}
+
+std::int64_t OperatorWork::bucket_elements(const StateBucket& bucket, bool expert) const {
+  const auto place = std::find(bucket_list_.begin(), bucket_list_.end(), bucket);
+  if (place == bucket_list_.end()) return 0;
+  const Counts& counts = expert ? expert_ : non_expert_;
+  return counts.bucket_shards[static_cast<std::size_t>(place - bucket_list_.begin())] *
+         layout_.group_size(expert ? Group::ExpertData : Group::Data);
+}
+
+Bytes OperatorWork::bucket_gradient(const StateBucket& bucket, bool expert) const {
+  return Bytes(bucket_elements(bucket, expert) * state_);
+}
+Bytes OperatorWork::bucket_weight(const StateBucket& bucket, bool expert) const {
+  return Bytes(bucket_elements(bucket, expert) * element_);
+}
+
+Bytes OperatorWork::key_value_bytes() const {
+  const std::int64_t width = 2 * model_.attention.kv_heads / tensor_ * model_.attention.head_dim;
+  return Bytes(batch_.tokens() * width * element_);
 }
 
 /// A kernel over [rows, columns] that reads and writes `operands` tensors of that size in X.
@@ -32,26 +83,23 @@ Work OperatorWork::flat(MemoryKernel kernel, std::int64_t elements, std::int64_t
 }
 
 Work OperatorWork::norm_backward(bool accumulate) const {  // dy, x, dx
-  return memory(MemoryKernel::NormBackward, tokens_, model_.d_model, accumulate ? 4 : 3);
+  return memory(MemoryKernel::NormBackward, local_, model_.d_model, accumulate ? 4 : 3);
 }
 
 AttentionWork OperatorWork::core(LayerId layer, bool backward) const {
   const Attention& attention = model_.attention;
-  AttentionWork work{batch_.micro_batch,
-                     batch_.sequence,
-                     attention.heads,
-                     attention.kv_heads,
-                     attention.head_dim,
-                     backward,
-                     attention.window_of(layer.value())};
+  AttentionWork work{
+      batch_.micro_batch, batch_.sequence, attention.heads / tensor_,         attention.kv_heads / tensor_,
+      attention.head_dim, backward,        attention.window_of(layer.value())};
   if (attention.latent) work.value_dim = attention.latent->value_dim;
+  work.context = layout_.context;
   return work;
 }
 
 std::vector<Work> OperatorWork::embed(Phase phase) const {
   const std::int64_t d = model_.d_model;
   const bool positions = model_.position == PositionKind::Learned;
-  const std::int64_t position_rows = positions ? batch_.sequence : 0;
+  const std::int64_t position_rows = positions ? batch_.sequence / layout_.context : 0;
   if (phase == Phase::Forward) {
     const std::int64_t moved = (2 * tokens_ + position_rows) * d * element_;
     return {MemoryWork{MemoryKernel::Embedding, tokens_, d, Bytes(moved)}};
@@ -62,129 +110,139 @@ std::vector<Work> OperatorWork::embed(Phase phase) const {
 
 void OperatorWork::add_queries_keys_values(std::vector<Work>& work) const {
   const Attention& attention = model_.attention;
-  const std::int64_t T = tokens_, qkv = attention.qkv_width(), rotated = attention.query_width() + attention.kv_width();
+  const std::int64_t T = tokens_, qkv = attention.qkv_width() / tensor_,
+                     rotated = (attention.query_width() + attention.kv_width()) / tensor_;
   work.push_back(GemmWork{T, qkv, model_.d_model});
   if (model_.bias || attention.qkv_bias) work.push_back(memory(MemoryKernel::Bias, T, qkv, 2));
   if (attention.qk_norm != QkNorm::None) work.push_back(memory(MemoryKernel::Norm, T, rotated, 2));
   if (model_.position == PositionKind::Rope) work.push_back(memory(MemoryKernel::Rope, T, rotated, 2));
 }
 
-void OperatorWork::add_queries_keys_values_backward(std::vector<Work>& work) const {
+void OperatorWork::add_queries_keys_values_gradients(std::vector<Work>& work, bool inputs, bool weights) const {
   const Attention& attention = model_.attention;
-  const std::int64_t T = tokens_, d = model_.d_model, qkv = attention.qkv_width(),
-                     rotated = attention.query_width() + attention.kv_width();
-  if (model_.position == PositionKind::Rope) work.push_back(memory(MemoryKernel::RopeBackward, T, rotated, 2));
-  if (attention.qk_norm != QkNorm::None) work.push_back(memory(MemoryKernel::NormBackward, T, rotated, 3));
-  if (model_.bias || attention.qkv_bias) work.push_back(memory(MemoryKernel::BiasGradient, T, qkv, 1));
-  work.push_back(GemmWork{T, d, qkv});
-  work.push_back(GemmWork{d, qkv, T});
+  const std::int64_t T = tokens_, d = model_.d_model, qkv = attention.qkv_width() / tensor_,
+                     rotated = (attention.query_width() + attention.kv_width()) / tensor_;
+  const bool rope = model_.position == PositionKind::Rope;
+  if (inputs && rope) work.push_back(memory(MemoryKernel::RopeBackward, T, rotated, 2));
+  if (inputs && attention.qk_norm != QkNorm::None) {
+    work.push_back(memory(MemoryKernel::NormBackward, T, rotated, 3));
+  }
+  if (weights && (model_.bias || attention.qkv_bias)) work.push_back(memory(MemoryKernel::BiasGradient, T, qkv, 1));
+  if (inputs) work.push_back(GemmWork{T, d, qkv});
+  if (weights) work.push_back(GemmWork{d, qkv, T});
 }
 
-std::vector<Work> OperatorWork::attention(Phase phase, LayerId layer) const {
-  const std::int64_t T = tokens_, d = model_.d_model, out = model_.attention.output_width();
+std::vector<Work> OperatorWork::attention(Phase phase, LayerId layer, bool split) const {
+  const std::int64_t T = tokens_, d = model_.d_model, out = model_.attention.output_width() / tensor_;
   const bool latent = model_.attention.latent.has_value();
-  const auto append = [](std::vector<Work>& work, const std::vector<Work>& more) {
-    work.insert(work.end(), more.begin(), more.end());
-  };
   std::vector<Work> work;
-  if (phase == Phase::Forward) {
-    work.push_back(memory(MemoryKernel::Norm, T, d, 2));
-    latent ? append(work, latent_forward()) : add_queries_keys_values(work);
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
+    work.push_back(memory(MemoryKernel::Norm, local_, d, 2));
+    latent ? add_latent(work) : add_queries_keys_values(work);
     work.push_back(core(layer, false));
     work.push_back(GemmWork{T, d, out});
-    if (model_.bias) work.push_back(memory(MemoryKernel::Bias, T, d, 2));
-    work.push_back(memory(MemoryKernel::Add, T, d, 3));
+    if (model_.bias) work.push_back(memory(MemoryKernel::Bias, local_, d, 2));
+    work.push_back(memory(MemoryKernel::Add, local_, d, 3));
     return work;
   }
-  if (model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, d, 1));
-  work.push_back(GemmWork{T, out, d});
-  work.push_back(GemmWork{out, d, T});
-  work.push_back(core(layer, true));
-  latent ? append(work, latent_backward()) : add_queries_keys_values_backward(work);
-  work.push_back(norm_backward(true));
+  const bool inputs = phase == Phase::Backward, weights = !inputs || !split;
+  if (weights && model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, local_, d, 1));
+  if (inputs) work.push_back(GemmWork{T, out, d});
+  if (weights) work.push_back(GemmWork{out, d, T});
+  if (inputs) work.push_back(core(layer, true));
+  latent ? add_latent_gradients(work, inputs, weights) : add_queries_keys_values_gradients(work, inputs, weights);
+  if (inputs) work.push_back(norm_backward(true));
   return work;
 }
 
+std::vector<Work> OperatorWork::attention_core(LayerId layer) const { return {core(layer, false)}; }
+
 void OperatorWork::add_ffn(std::vector<Work>& work, std::int64_t width) const {
   const std::int64_t T = tokens_, d = model_.d_model, inner = model_.ffn_input_columns(width);
-  work.push_back(memory(MemoryKernel::Norm, T, d, 2));
+  work.push_back(memory(MemoryKernel::Norm, local_, d, 2));
   work.push_back(GemmWork{T, inner, d});
   if (model_.bias) work.push_back(memory(MemoryKernel::Bias, T, inner, 2));
   work.push_back(MemoryWork{MemoryKernel::Activation, T, width, Bytes((inner + width) * T * element_)});
   work.push_back(GemmWork{T, d, width});
-  if (model_.bias) work.push_back(memory(MemoryKernel::Bias, T, d, 2));
+  if (model_.bias) work.push_back(memory(MemoryKernel::Bias, local_, d, 2));
 }
 
-void OperatorWork::add_ffn_backward(std::vector<Work>& work, std::int64_t width) const {
+void OperatorWork::add_ffn_gradients(std::vector<Work>& work, std::int64_t width, bool inputs, bool weights) const {
   const std::int64_t T = tokens_, d = model_.d_model, inner = model_.ffn_input_columns(width);
-  if (model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, d, 1));
-  work.push_back(GemmWork{T, width, d});
-  work.push_back(GemmWork{width, d, T});
-  work.push_back(MemoryWork{MemoryKernel::ActivationBackward, T, width, Bytes((2 * inner + width) * T * element_)});
-  if (model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, inner, 1));
-  work.push_back(GemmWork{T, d, inner});
-  work.push_back(GemmWork{d, inner, T});
+  if (weights && model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, local_, d, 1));
+  if (inputs) work.push_back(GemmWork{T, width, d});
+  if (weights) work.push_back(GemmWork{width, d, T});
+  if (inputs) {
+    work.push_back(MemoryWork{MemoryKernel::ActivationBackward, T, width, Bytes((2 * inner + width) * T * element_)});
+  }
+  if (weights && model_.bias) work.push_back(memory(MemoryKernel::BiasGradient, T, inner, 1));
+  if (inputs) work.push_back(GemmWork{T, d, inner});
+  if (weights) work.push_back(GemmWork{d, inner, T});
 }
 
-std::vector<Work> OperatorWork::mlp(Phase phase, std::int64_t width) const {
+std::vector<Work> OperatorWork::mlp(Phase phase, std::int64_t width, bool split) const {
   std::vector<Work> work;
-  if (phase == Phase::Forward) {
-    add_ffn(work, width);
-    work.push_back(memory(MemoryKernel::Add, tokens_, model_.d_model, 3));
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
+    add_ffn(work, width / tensor_);
+    work.push_back(memory(MemoryKernel::Add, local_, model_.d_model, 3));
     return work;
   }
-  add_ffn_backward(work, width);
-  work.push_back(norm_backward(true));
+  const bool inputs = phase == Phase::Backward;
+  add_ffn_gradients(work, width / tensor_, inputs, !inputs || !split);
+  if (inputs) work.push_back(norm_backward(true));
   return work;
 }
 
-std::vector<Work> OperatorWork::shared_expert(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model;
+std::vector<Work> OperatorWork::shared_expert(Phase phase, const MoeFfn& moe, bool split) const {
+  const std::int64_t T = local_, d = model_.d_model, width = moe.shared_expert_width / tensor_;
   const std::int64_t coefficients = coefficient_count(moe.coefficient_gate);
   std::vector<Work> work;
-  if (phase == Phase::Forward) {
-    add_ffn(work, moe.shared_expert_width);
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
+    add_ffn(work, width);
     if (coefficients > 0) {
       work.push_back(GemmWork{T, coefficients, d});
       work.push_back(flat(MemoryKernel::Sigmoid, coefficients * T, 2 * state_));
     }
     return work;
   }
-  add_ffn_backward(work, moe.shared_expert_width);
+  const bool inputs = phase == Phase::Backward, weights = !inputs || !split;
+  add_ffn_gradients(work, width, inputs, weights);
   if (coefficients > 0) {
-    work.push_back(flat(MemoryKernel::SigmoidBackward, coefficients * T, 3 * state_));
-    work.push_back(GemmWork{T, d, coefficients});
-    work.push_back(GemmWork{d, coefficients, T});
+    if (inputs) work.push_back(flat(MemoryKernel::SigmoidBackward, coefficients * T, 3 * state_));
+    if (inputs) work.push_back(GemmWork{T, d, coefficients});
+    if (weights) work.push_back(GemmWork{d, coefficients, T});
   }
-  work.push_back(norm_backward(true));
+  if (inputs) work.push_back(norm_backward(true));
   return work;
 }
 
-std::vector<Work> OperatorWork::gate(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, E = moe.choice_count(), k = moe.gate.top_k;
+std::vector<Work> OperatorWork::gate(Phase phase, const MoeFfn& moe, bool split) const {
+  const std::int64_t T = local_, d = model_.d_model, E = moe.choice_count(), k = moe.gate.top_k;
   const int products = !moe.gate.has_weights() ? 0 : moe.gate.router == RouterKind::NoisyTopK ? 2 : 1;
   std::vector<Work> work;
   // Forward: logits and scores [T,E]; backward: scores and dlogits. Both: expert, weight, and row or gradient [T,k].
   const Bytes moved((2 * products * T * E + 3 * T * k) * state_);
-  if (phase == Phase::Forward) {
-    work.push_back(memory(MemoryKernel::Norm, T, d, 2));
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
+    work.push_back(memory(MemoryKernel::Norm, local_, d, 2));
     for (int i = 0; i < products; ++i) work.push_back(GemmWork{T, E, d});
     work.push_back(MemoryWork{MemoryKernel::Gate, T, E, moved});
     return work;
   }
-  if (products > 0) work.push_back(MemoryWork{MemoryKernel::GateBackward, T, E, moved});
+  const bool inputs = phase == Phase::Backward, weights = !inputs || !split;
+  if (inputs && products > 0) work.push_back(MemoryWork{MemoryKernel::GateBackward, T, E, moved});
   for (int i = 0; i < products; ++i) {
-    if (element_ < state_) work.push_back(MemoryWork{MemoryKernel::Cast, T, E, Bytes(T * E * (state_ + element_))});
-    work.push_back(GemmWork{T, d, E});
-    work.push_back(GemmWork{d, E, T});
+    const bool casts = inputs && element_ < state_;
+    if (casts) work.push_back(MemoryWork{MemoryKernel::Cast, T, E, Bytes(T * E * (state_ + element_))});
+    if (inputs) work.push_back(GemmWork{T, d, E});
+    if (weights) work.push_back(GemmWork{d, E, T});
   }
-  work.push_back(norm_backward(true));
+  if (inputs) work.push_back(norm_backward(true));
   return work;
 }
 
 std::vector<Work> OperatorWork::encode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
-  if (phase == Phase::Forward) {
+  const std::int64_t T = local_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
     return {MemoryWork{MemoryKernel::Permute, rows, d, Bytes((chosen + rows) * d * element_)}};
   }
   return {MemoryWork{MemoryKernel::PermuteBackward, T, d, Bytes((chosen + T) * d * element_)}};
@@ -206,6 +264,7 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
   std::vector<Work> work;
   switch (phase) {
     case Phase::Forward:
+    case Phase::Recompute:
       work.push_back(GroupedGemmWork{share.groups, share.rows, inner, d});
       if (model_.bias) work.push_back(memory(MemoryKernel::Bias, rows, inner, 2));
       work.push_back(MemoryWork{MemoryKernel::Activation, rows, width, Bytes((inner + width) * rows * element_)});
@@ -229,10 +288,10 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
 }
 
 std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = tokens_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
+  const std::int64_t T = local_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
   const bool shared = moe.shared_expert_width > 0;
   std::vector<Work> work;
-  if (phase == Phase::Forward) {
+  if (phase == Phase::Forward || phase == Phase::Recompute) {
     work.push_back(memory(MemoryKernel::Copy, T, d, 2));
     if (shared) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));
     if (moe.zero_expert_count > 0) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));  // their input, weighed
@@ -247,18 +306,23 @@ std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
   return work;
 }
 
-std::vector<Work> OperatorWork::head(Phase phase) const {
-  const std::int64_t T = tokens_, d = model_.d_model, V = model_.vocabulary;
+std::vector<Work> OperatorWork::head(Phase phase, bool split) const {
+  const std::int64_t T = tokens_, d = model_.d_model, V = (model_.vocabulary + tensor_ - 1) / tensor_;
   if (phase == Phase::Forward) {
-    return {memory(MemoryKernel::Norm, T, d, 2), GemmWork{T, V, d}, memory(MemoryKernel::CrossEntropy, T, V, 2)};
+    return {memory(MemoryKernel::Norm, local_, d, 2), GemmWork{T, V, d}, memory(MemoryKernel::CrossEntropy, T, V, 2)};
   }
   const Work weights = model_.tie_embeddings ? GemmWork{V, d, T} : GemmWork{d, V, T};
-  return {GemmWork{T, d, V}, weights, norm_backward(false)};
+  if (phase == Phase::WeightGradient) return {weights};
+  std::vector<Work> work = {GemmWork{T, d, V}};
+  if (!split) work.push_back(weights);
+  work.push_back(norm_backward(false));
+  return work;
 }
 
 std::vector<Work> OperatorWork::gradient_norm() const {
-  std::vector<Work> work = {flat(MemoryKernel::SquaredNorm, non_expert_.total(), state_)};
-  if (expert_.total() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, expert_.total(), state_));
+  std::vector<Work> work;
+  if (non_expert_.shard() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, non_expert_.shard(), state_));
+  if (expert_.shard() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, expert_.shard(), state_));
   return work;
 }
 
@@ -269,29 +333,29 @@ std::vector<Work> OperatorWork::optimizer() const {
   for (const std::int64_t count : {non_expert_.decay, non_expert_.no_decay, expert_.decay, expert_.no_decay}) {
     if (count > 0) work.push_back(flat(MemoryKernel::AdamW, count, each));
   }
-  for (const std::int64_t count : {non_expert_.total(), expert_.total()}) {
+  // Gradients begin the next step at zero: what the backward adds to, which are the shards from ZeRO 2 on.
+  for (const bool expert : {false, true}) {
+    const Counts& counts = expert ? expert_ : non_expert_;
+    const std::int64_t count = layout_.zero_stage >= 2 && sharded(expert) ? counts.shard() : counts.full;
     if (count > 0) work.push_back(flat(MemoryKernel::Fill, count, state_));
   }
   return work;
 }
 
 std::int64_t OperatorWork::send_rows(const MoeFfn& moe) const {
-  const std::optional<std::int64_t> capacity = moe.capacity(tokens_);
-  return capacity ? moe.expert_count * *capacity : moe.routed_rows(tokens_);
+  const std::optional<std::int64_t> capacity = moe.capacity(local_);
+  return capacity ? moe.expert_count * *capacity : moe.routed_rows(local_);
 }
 
 ExpertShare OperatorWork::share(const MoeFfn& moe, std::int64_t chunk, std::int64_t count) const {
   const std::int64_t local = moe.expert_count / layout_.expert;
-  const std::optional<std::int64_t> capacity = moe.capacity(tokens_);
+  const std::optional<std::int64_t> capacity = moe.capacity(local_);
   if (!capacity) {
-    const std::int64_t chosen = moe.routed_rows(tokens_);
+    const std::int64_t chosen = moe.routed_rows(local_);
     return {local, static_cast<double>(chosen * layout_.expert) / static_cast<double>(moe.expert_count), chosen};
   }
   const std::int64_t slots = (chunk + 1) * *capacity / count - chunk * *capacity / count;
   return {local, static_cast<double>(layout_.expert * slots), moe.expert_count * slots};
 }
-
-Bytes OperatorWork::non_expert_gradient() const { return Bytes(non_expert_.total() * state_); }
-Bytes OperatorWork::expert_gradient() const { return Bytes(expert_.total() * state_); }
 
 }  // namespace moecast

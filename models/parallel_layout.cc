@@ -1,5 +1,6 @@
 #include "models/parallel_layout.h"
 
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -12,24 +13,12 @@ namespace moecast {
 
 namespace {
 
-/// rank = tensor + T * (expert + E * (replica + R * pipeline)); the data index is expert + E * replica.
-struct Coordinates {
-  std::int64_t tensor = 0, expert = 0, replica = 0, pipeline = 0;
-};
+std::int64_t ranks_of_stage(const ParallelLayout& layout) { return layout.data * layout.context * layout.tensor; }
 
-Coordinates coordinates(const ParallelLayout& layout, Rank rank) {
-  std::int64_t rest = rank.value();
-  const auto next = [&rest](std::int64_t degree) {
-    const std::int64_t index = rest % degree;
-    rest /= degree;
-    return index;
-  };
-  Coordinates at;
-  at.tensor = next(layout.tensor);
-  at.expert = next(layout.expert);
-  at.replica = next(layout.data / layout.expert);
-  at.pipeline = rest;
-  return at;
+/// What an expert degree divides: "data 6", "data degree 6", "data x context x tensor degree 24".
+std::string stage_text(const ParallelLayout& layout, std::string_view what) {
+  if (layout.context == 1 && layout.tensor == 1) return fmt::format("data{} {}", what, layout.data);
+  return fmt::format("data x context x tensor{} {}", what, ranks_of_stage(layout));
 }
 
 /// A group is an arithmetic progression of ranks: `position` of the rank in it, and the distance of its members.
@@ -38,34 +27,71 @@ struct Progression {
 };
 
 Progression progression(const ParallelLayout& layout, Group group, Rank rank) {
-  const Coordinates at = coordinates(layout, rank);
+  const std::int64_t in_stage = rank.value() % ranks_of_stage(layout);
   switch (group) {
     case Group::World:
       return {rank.value(), 1};
     case Group::Tensor:
-      return {at.tensor, 1};
+      return {in_stage % layout.tensor, 1};
     case Group::Expert:
-      return {at.expert, layout.tensor};
+      return {in_stage % layout.expert, 1};
     case Group::Data:
-      return {at.expert + layout.expert * at.replica, layout.tensor};
+      return {in_stage / layout.tensor, layout.tensor};
     case Group::ExpertData:
-      return {at.replica, layout.tensor * layout.expert};
+      return {in_stage / layout.expert, layout.expert};
     case Group::Pipeline:
-      return {at.pipeline, layout.tensor * layout.data};
+      return {rank.value() / ranks_of_stage(layout), ranks_of_stage(layout)};
+    case Group::Context:
+      return {in_stage / layout.tensor % layout.context, layout.tensor};
   }
   ASSERT(false, "no such group: {}", static_cast<int>(group));
 }
 
 /// "expert degrees 1, 2, 3, 6 fit data 6, data degrees 4, 8 fit expert 4": what is near a pair that does not divide.
-std::string fitting_degrees(std::int64_t data, std::int64_t expert) {
+std::string fitting_degrees(const ParallelLayout& layout) {
+  const std::int64_t ranks = ranks_of_stage(layout);
   std::vector<std::int64_t> divisors;
-  for (std::int64_t degree = 1; degree <= data; ++degree) {
-    if (data % degree == 0) divisors.push_back(degree);
+  for (std::int64_t degree = 1; degree <= ranks; ++degree) {
+    if (ranks % degree == 0) divisors.push_back(degree);
   }
-  const std::int64_t below = data / expert * expert;
-  const std::string multiples = below > 0 ? fmt::format("{}, {}", below, below + expert) : fmt::format("{}", expert);
-  return fmt::format("expert degrees {} fit data {}, data degrees {} fit expert {}", fmt::join(divisors, ", "), data,
-                     multiples, expert);
+  // data * (context * tensor) has to be a multiple of expert.
+  const std::int64_t step = layout.expert / std::gcd(layout.expert, layout.context * layout.tensor);
+  const std::int64_t below = layout.data / step * step;
+  const std::string multiples = below > 0 ? fmt::format("{}, {}", below, below + step) : fmt::format("{}", step);
+  return fmt::format("expert degrees {} fit {}, data degrees {} fit expert {}", fmt::join(divisors, ", "),
+                     stage_text(layout, ""), multiples, layout.expert);
+}
+
+std::string degree_problems(const ParallelLayout& layout) {
+  std::vector<std::string> problems;
+  for (const auto& [name, degree] : {std::pair{"data", layout.data},
+                                     {"expert", layout.expert},
+                                     {"tensor", layout.tensor},
+                                     {"pipeline", layout.pipeline},
+                                     {"context", layout.context},
+                                     {"virtual_stages", layout.virtual_stages}}) {
+    if (degree < 1) problems.push_back(fmt::format("{} degree is {}: expected 1 or more", name, degree));
+  }
+  return fmt::format("{}", fmt::join(problems, "; "));
+}
+
+/// What the options of tensor and pipeline parallelism ask of the degrees.
+void add_option_problems(const ParallelLayout& layout, std::vector<std::string>& problems) {
+  if (layout.sequence_parallel && layout.tensor < 2) {
+    problems.push_back(
+        fmt::format("sequence_parallel divides tokens over tensor ranks, and tensor is {}: expected 2 "
+                    "or more",
+                    layout.tensor));
+  }
+  const bool interleaved = layout.pipeline_schedule == PipelineSchedule::Interleaved;
+  if (interleaved != (layout.virtual_stages > 1)) {
+    problems.push_back(fmt::format("virtual_stages is {}: expected {} pipeline_schedule", layout.virtual_stages,
+                                   interleaved ? "2 or more with this" : "1 without an interleaved"));
+  }
+  if (layout.pipeline_schedule != PipelineSchedule::OneForwardOneBackward && layout.pipeline < 2) {
+    problems.push_back(
+        fmt::format("a pipeline_schedule needs stages, and pipeline is {}: expected 2 or more", layout.pipeline));
+  }
 }
 
 }  // namespace
@@ -79,11 +105,13 @@ std::int64_t ParallelLayout::group_size(Group group) const {
     case Group::Expert:
       return expert;
     case Group::Data:
-      return data;
+      return data * context;
     case Group::ExpertData:
-      return data / expert;
+      return ranks_of_stage(*this) / expert;
     case Group::Pipeline:
       return pipeline;
+    case Group::Context:
+      return context;
   }
   ASSERT(false, "no such group: {}", static_cast<int>(group));
 }
@@ -106,13 +134,14 @@ std::int64_t ParallelLayout::position(Group group, Rank rank) const {
 
 Status ParallelLayout::check() const {
   std::vector<std::string> problems;
-  for (const auto& [name, degree] :
-       {std::pair{"data", data}, {"expert", expert}, {"tensor", tensor}, {"pipeline", pipeline}}) {
-    if (degree < 1) problems.push_back(fmt::format("{} degree is {}: expected 1 or more", name, degree));
-  }
-  if (data >= 1 && expert >= 1 && data % expert != 0) {
-    problems.push_back(fmt::format("data degree {} is not divisible by expert degree {}: {}", data, expert,
-                                   fitting_degrees(data, expert)));
+  if (std::string degrees = degree_problems(*this); !degrees.empty()) {
+    problems.push_back(std::move(degrees));
+  } else {
+    if (ranks_of_stage(*this) % expert != 0) {
+      problems.push_back(fmt::format("{} is not divisible by expert degree {}: {}", stage_text(*this, " degree"),
+                                     expert, fitting_degrees(*this)));
+    }
+    add_option_problems(*this, problems);
   }
   if (zero_stage < 0 || zero_stage > 3) {
     problems.push_back(fmt::format("zero_stage is {}: expected 0, 1, 2 or 3", zero_stage));

@@ -22,6 +22,9 @@ struct Parameter {
   std::optional<LayerId> layer;    // none for embeddings, final norm, output projection
   std::optional<ExpertId> expert;  // routed experts only
   bool decay = true;               // weight decay applies (matrices, not biases, gains or embeddings of position)
+  /// The dimension that tensor parallelism divides (Megatron-LM, arXiv 1909.08053, section 3: the first matrix of
+  /// attention and FFN by columns, the second by rows; embeddings by words); none: every tensor rank has all of it.
+  std::optional<std::size_t> tensor_axis = std::nullopt;
   [[nodiscard]] std::int64_t element_count() const;
 };
 
@@ -45,8 +48,10 @@ struct Parameter {
 ///
 /// A norm has gain [d] and, as LayerNorm, bias [d]; the b's exist only with MoeModel::bias (bqkv also with qkv_bias).
 [[nodiscard]] std::vector<Parameter> parameters(const MoeModel& model);
-/// Those of which `rank` holds a copy: all non-expert parameters and its own experts. Expert e belongs to position
-/// e / (E / P) of the expert group of P ranks. P divides E; tensor and pipeline degrees are 1 for now.
+/// Those of which `rank` holds a copy, with the shapes that it holds: of the blocks of its pipeline stage all
+/// non-expert parameters (its tensor part) and its own experts; embeddings on the first stage, final norm and output on
+/// the last, which has a copy of a tied token embedding. Expert e belongs to position e / (E / P) of the expert group
+/// of P ranks. Words that do not divide among tensor ranks are padded. The layout fits the model (`check_parallel`).
 [[nodiscard]] std::vector<Parameter> parameters_of_rank(const MoeModel& model, const ParallelLayout& layout, Rank rank);
 
 struct ParameterCount {
@@ -70,8 +75,8 @@ struct Precision {
 struct RankMemory {
   Bytes weight{0}, master{0}, moments{0}, gradient{0};
 };
-/// With the layout's ZeRO stage: moments and master from stage 1, gradients from 2, weights from 3 are cut evenly over
-/// Data (experts: ExpertData), rounded up.
+/// With the layout's ZeRO stage: moments and master from stage 1, gradients from 2, weights from 3 are cut over
+/// Data (experts: ExpertData) tensor by tensor (even_share), the first and largest share counted.
 [[nodiscard]] RankMemory rank_memory(const MoeModel& model, const ParallelLayout& layout, Rank rank,
                                      const Precision& precision);
 

@@ -14,7 +14,8 @@ namespace {
 double causal_pairs(const AttentionWork& work) {  // (query, key) pairs: the lower triangle, or its band
   const auto length = static_cast<double>(work.sequence);
   const auto seen = static_cast<double>(std::min(work.window.value_or(work.sequence), work.sequence));
-  return static_cast<double>(work.batch * work.heads) * seen * (length - (seen - 1) / 2);
+  return static_cast<double>(work.batch * work.heads) * seen * (length - (seen - 1) / 2) /
+         static_cast<double>(work.context);
 }
 
 char letter(Phase phase) {
@@ -27,6 +28,8 @@ char letter(Phase phase) {
       return 'W';
     case Phase::Update:
       return 'U';
+    case Phase::Recompute:
+      return 'R';
   }
   return '?';
 }
@@ -65,9 +68,9 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
           [&](const AttentionWork& w) {
             const std::int64_t tokens = w.batch * w.sequence;
             const std::int64_t value_dim = w.value_dim.value_or(w.head_dim);
-            const std::int64_t qkv = tokens * ((w.heads + w.kv_heads) * w.head_dim + w.kv_heads * value_dim);
-            const std::int64_t out = tokens * w.heads * value_dim;
-            return Bytes((qkv + out) * (w.backward ? 2 : 1) * bytes_per_element);
+            const std::int64_t query_and_out = tokens / w.context * w.heads * (w.head_dim + value_dim);
+            const std::int64_t key_value = tokens * w.kv_heads * (w.head_dim + value_dim);
+            return Bytes((query_and_out + key_value) * (w.backward ? 2 : 1) * bytes_per_element);
           },
           [](const MemoryWork& w) { return w.bytes; },
       },
@@ -77,8 +80,10 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
 std::string Operator::name() const {
   std::string text;
   if (layer) text += fmt::format("L{}.", layer->value());
+  if (part_of) text += fmt::format("{}.", to_text(*part_of));
   text += fmt::format("{}.{}", to_text(kind), letter(phase));
-  if (phase == Phase::Update && communication) text += fmt::format(".{}", to_text(communication->group));
+  const bool of_weights = phase == Phase::Update || kind == OpKind::WeightGather || kind == OpKind::GradientReduce;
+  if (of_weights && communication) text += fmt::format(".{}", to_text(communication->group));
   if (chunk_count > 1) text += fmt::format(".c{}", chunk);
   return text;
 }
@@ -115,6 +120,20 @@ std::string_view to_text(OpKind kind) {
       return "GradientNorm";
     case OpKind::Optimizer:
       return "Optimizer";
+    case OpKind::WeightGather:
+      return "WeightGather";
+    case OpKind::TensorGather:
+      return "TensorGather";
+    case OpKind::TensorReduce:
+      return "TensorReduce";
+    case OpKind::ContextGather:
+      return "ContextGather";
+    case OpKind::ContextReduce:
+      return "ContextReduce";
+    case OpKind::Send:
+      return "Send";
+    case OpKind::Receive:
+      return "Receive";
   }
   return "?";
 }
@@ -129,6 +148,8 @@ std::string_view to_text(Phase phase) {
       return "weight_gradient";
     case Phase::Update:
       return "update";
+    case Phase::Recompute:
+      return "recompute";
   }
   return "?";
 }
@@ -147,6 +168,8 @@ std::string_view to_text(Group group) {
       return "expert_data";
     case Group::Pipeline:
       return "pipeline";
+    case Group::Context:
+      return "context";
   }
   return "?";
 }
@@ -163,6 +186,12 @@ std::string_view to_text(Lane lane) {
       return "copy_in";
     case Lane::Storage:
       return "storage";
+    case Lane::Tensor:
+      return "tensor";
+    case Lane::Send:
+      return "send";
+    case Lane::Receive:
+      return "receive";
   }
   return "?";
 }

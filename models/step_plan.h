@@ -34,18 +34,35 @@ enum class OpKind {
   GradientReduce,  // sum of gradients over replicas
   GradientNorm,    // squared norm of the gradients and its sum over ranks
   Optimizer,       // AdamW
+  WeightGather,    // all-gather of weights that ZeRO divides
+  TensorGather,    // tensor parallel: all-gather of sequence shards, or all-reduce where a gradient is a partial sum
+  TensorReduce,    // tensor parallel: reduce-scatter (sequence parallel) or all-reduce of partial sums
+  ContextGather,   // context parallel: all-gather of keys and values
+  ContextReduce,   // context parallel: reduce-scatter of their gradients
+  Send,            // pipeline: activations to the next stage, gradients to the one before
+  Receive,
 };
 
 enum class Phase {
   Forward,
   Backward,        // gradients of inputs; and of weights, unless the plan has a WeightGradient for the operator
-  WeightGradient,  // gradients of weights alone: off the critical path (only Expert has it)
-  Update,          // GradientReduce, GradientNorm, Optimizer
+  WeightGradient,  // gradients of weights alone: off the critical path
+  Update,          // GradientReduce, GradientNorm, Optimizer, WeightGather
+  Recompute,       // the forward once more, inside the backward
 };
 
 /// Queues of one rank. Operators of one lane run one at a time in plan order; lanes run beside each other.
-enum class Lane { Compute, Comm, CopyOut, CopyIn, Storage };
-inline constexpr int kLaneCount = 5;
+enum class Lane {
+  Compute,
+  Comm,  // collectives over Expert, Data, ExpertData, World
+  CopyOut,
+  CopyIn,
+  Storage,
+  Tensor,   // collectives over Tensor and Context: they do not queue behind a dispatch
+  Send,     // pipeline, PointToPoint
+  Receive,  // pipeline, PointToPoint
+};
+inline constexpr int kLaneCount = 8;
 
 /// Arithmetic and memory traffic of one operator, in terms that a device's cost tables know.
 struct GemmWork {  // [m,k] x [k,n]
@@ -61,6 +78,7 @@ struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   bool backward = false;
   std::optional<std::int64_t> window = std::nullopt;     // a token sees the last so many; no value: all
   std::optional<std::int64_t> value_dim = std::nullopt;  // of a value, where it is not head_dim (latent attention)
+  std::int64_t context = 1;  // ranks that divide the (query, key) pairs evenly; each sees all keys and values
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm,
@@ -106,7 +124,13 @@ enum class Collective { AllToAll, AllReduce, ReduceScatter, AllGather, Broadcast
 struct Communication {
   Collective collective = Collective::AllToAll;
   Group group = Group::Expert;
-  Bytes buffer{0};  // of one rank, its own share included: all-to-all send buffer, all-reduce buffer, ...
+  /// Of one rank, its own share included: all-to-all send buffer, all-reduce buffer, what a reduce-scatter takes and an
+  /// all-gather makes, the message of a PointToPoint.
+  Bytes buffer{0};
+  /// PointToPoint only: the pipeline stage at the other end. The n-th Send of stage s to stage t is what the n-th
+  /// Receive on t from s waits for. Sends are buffered: they begin when their lane is free and their dependencies are
+  /// done, and do not wait for the receiver. A Receive ends when the bytes have arrived.
+  std::optional<std::int32_t> peer_stage = std::nullopt;
 };
 
 struct Operator {
@@ -120,8 +144,10 @@ struct Operator {
   std::vector<Work> work = {};                                // compute lane: kernels in the order in which they run
   std::optional<Communication> communication = std::nullopt;  // comm lane
   std::vector<OpId> dependencies = {};                        // smaller ids only
+  std::optional<OpKind> part_of = std::nullopt;               // TensorGather ...: the operator that it serves
 
-  /// "L3.Dispatch.F", "L3.Expert.B.c1", "GradientReduce.U.expert_data": unique inside a plan up to the micro-batch.
+  /// "L3.Dispatch.F", "L3.Expert.B.c1", "L3.Attention.TensorGather.F", "GradientReduce.U.expert_data": unique inside a
+  /// plan up to the micro-batch.
   [[nodiscard]] std::string name() const;
 };
 
@@ -135,8 +161,8 @@ struct Batch {
   friend bool operator==(const Batch&, const Batch&) = default;
 };
 
-/// One training step of one rank (all ranks run the same plan): operators in issue order, each lane first in, first
-/// out. The runtime executes it, the simulator times it; neither adds or drops an operator.
+/// One training step of one rank (all ranks of a pipeline stage run the same plan): operators in issue order, each lane
+/// first in, first out. The runtime executes it, the simulator times it; neither adds or drops an operator.
 struct StepPlan {
   std::vector<Operator> operators;
   Schedule schedule;  // slots resolved
@@ -164,6 +190,14 @@ struct StepPlanRequest {
 /// mirrors it: Decode, the window reversed with the experts in slot K_b, then Encode and Gate, whose gradient joins the
 /// residual stream's where S branched off.
 [[nodiscard]] Result<StepPlan> build_step_plan(const StepPlanRequest& request);
+
+/// All that build_stage_plans demands of a request: BadInput with what would fit.
+[[nodiscard]] Status check_plan(const StepPlanRequest& request);
+
+/// One plan for each pipeline stage (index = stage; ranks of one stage run the same plan): one element, equal to
+/// build_step_plan's, when the layout's pipeline degree is 1. BadInput as there, and when the blocks do not divide over
+/// the stages: the message says what would fit.
+[[nodiscard]] Result<std::vector<StepPlan>> build_stage_plans(const StepPlanRequest& request);
 
 [[nodiscard]] std::string_view to_text(OpKind kind);
 [[nodiscard]] std::string_view to_text(Phase phase);  // "forward"; names of operators use the first letter

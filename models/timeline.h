@@ -25,9 +25,18 @@ struct Span {
 /// What happened, measured or simulated: spans refer to the operators of `plan`. The same metrics judge both.
 struct Timeline {
   std::string source;  // "measured", "simulated", with what made it: "measured: cpu x2, inproc paced 1 GB/s"
-  StepPlan plan;
+  StepPlan plan;       // of all ranks, or of the first pipeline stage
   std::int64_t rank_count = 1;
   std::vector<Span> spans;  // ordered by (step, rank, lane, start)
+  std::vector<StepPlan> later_stages = {};
+
+  [[nodiscard]] std::int64_t stage_count() const { return 1 + static_cast<std::int64_t>(later_stages.size()); }
+  /// Stages hold equal numbers of consecutive ranks: the pipeline is the outermost dimension of a layout.
+  [[nodiscard]] std::int64_t stage_of(Rank rank) const { return rank.value() * stage_count() / rank_count; }
+  [[nodiscard]] const StepPlan& plan_of_stage(std::int64_t stage) const {
+    return stage == 0 ? plan : later_stages[static_cast<std::size_t>(stage - 1)];
+  }
+  [[nodiscard]] const StepPlan& plan_of(Rank rank) const { return plan_of_stage(stage_of(rank)); }
 };
 
 /// Lays one rank's plan out in time with the given duration for each operator (index = OpId), lanes first in, first

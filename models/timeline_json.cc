@@ -28,6 +28,9 @@ std::string_view category(Lane lane) {
     case Lane::Compute:
       return "kernel";
     case Lane::Comm:
+    case Lane::Tensor:
+    case Lane::Send:
+    case Lane::Receive:
       return "collective_comm";
     case Lane::CopyOut:
     case Lane::CopyIn:

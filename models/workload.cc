@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/moe_model_json.h"
+#include "models/stage_parts.h"
 
 namespace moecast {
 
@@ -21,6 +22,11 @@ constexpr std::int64_t kMaxChunks = 1'024;
 const EnumNames<ScheduleKind> kScheduleKinds = {{"sequential", ScheduleKind::Sequential},
                                                 {"pipelined", ScheduleKind::Pipelined},
                                                 {"shortcut", ScheduleKind::Shortcut}};
+const EnumNames<PipelineSchedule> kPipelineSchedules = {{"1f1b", PipelineSchedule::OneForwardOneBackward},
+                                                        {"interleaved", PipelineSchedule::Interleaved},
+                                                        {"zero_bubble", PipelineSchedule::ZeroBubble}};
+const EnumNames<Recomputation> kRecomputations = {
+    {"none", Recomputation::None}, {"selective", Recomputation::Selective}, {"full", Recomputation::Full}};
 const EnumNames<std::int64_t> kPrecisions = {{"f32", 4}, {"bf16", 2}, {"f64", 8}};
 
 MoeModel read_model(JsonReader& reader) {
@@ -43,14 +49,15 @@ ParallelLayout read_layout(JsonReader& workload) {
   layout.tensor = reader.integer("tensor", 1, kMaxDegree, layout.tensor);
   layout.pipeline = reader.integer("pipeline", 1, kMaxDegree, layout.pipeline);
   layout.zero_stage = static_cast<int>(reader.integer("zero_stage", 0, 3, layout.zero_stage));
+  layout.context = reader.integer("context", 1, kMaxDegree, layout.context);
+  layout.sequence_parallel = reader.boolean("sequence_parallel", layout.sequence_parallel);
+  layout.virtual_stages = reader.integer("virtual_stages", 1, kMaxDegree, layout.virtual_stages);
+  layout.pipeline_schedule =
+      reader.choice("pipeline_schedule", kPipelineSchedules, std::optional(layout.pipeline_schedule));
+  layout.recomputation = reader.choice("recomputation", kRecomputations, std::optional(layout.recomputation));
   if (workload.problem_count() != before) return layout;
   if (const Status fits = layout.check(); !fits.ok()) {
-    reader.problem("expert", "conflict", "a layout that divides", fits.error().message);
-  }
-  for (const auto& [name, degree] : {std::pair{"tensor", layout.tensor}, {"pipeline", layout.pipeline}}) {
-    if (degree > 1)
-      reader.problem(name, "unsupported", fmt::format("1 ({} parallelism is not built yet)", name),
-                     std::to_string(degree));
+    workload.problem("parallel", "conflict", "degrees that go together", fits.error().message);
   }
   return layout;
 }
@@ -84,13 +91,8 @@ Schedule read_schedule(JsonReader& workload) {
 
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Workload& workload) {
-  for (std::size_t i = 0; i < workload.model.blocks.size(); ++i) {
-    const std::optional<MoeFfn>& moe = workload.model.blocks[i].moe;
-    if (!moe || moe->expert_count % workload.layout.expert == 0) continue;
-    reader.problem("parallel", "conflict",
-                   fmt::format("an expert degree that divides the {} experts of block {}", moe->expert_count, i),
-                   std::to_string(workload.layout.expert));
-    break;
+  if (const Status fits = check_division(workload.model, workload.layout); !fits.ok()) {
+    reader.problem("parallel", "conflict", "degrees that divide the model", fits.error().message);
   }
   if (workload.batch.sequence > workload.model.max_sequence) {
     reader.problem("batch", "conflict",
@@ -123,7 +125,12 @@ Json to_json(const Workload& workload) {
                       {"expert", workload.layout.expert},
                       {"tensor", workload.layout.tensor},
                       {"pipeline", workload.layout.pipeline},
-                      {"zero_stage", workload.layout.zero_stage}};
+                      {"zero_stage", workload.layout.zero_stage},
+                      {"context", workload.layout.context},
+                      {"sequence_parallel", workload.layout.sequence_parallel},
+                      {"virtual_stages", workload.layout.virtual_stages},
+                      {"pipeline_schedule", name_of(kPipelineSchedules, workload.layout.pipeline_schedule)},
+                      {"recomputation", name_of(kRecomputations, workload.layout.recomputation)}};
   json["batch"] = {{"micro_batch", workload.batch.micro_batch},
                    {"micro_batch_count", workload.batch.micro_batch_count},
                    {"sequence", workload.batch.sequence}};

@@ -45,7 +45,7 @@ bool same(const Work& a, const Work& b) {
     const auto& y = std::get<AttentionWork>(b);
     return x->batch == y.batch && x->sequence == y.sequence && x->heads == y.heads && x->kv_heads == y.kv_heads &&
            x->head_dim == y.head_dim && x->backward == y.backward && x->window == y.window &&
-           x->value_dim == y.value_dim;
+           x->value_dim == y.value_dim && x->context == y.context;
   }
   const auto& x = std::get<MemoryWork>(a);
   const auto& y = std::get<MemoryWork>(b);

@@ -10,8 +10,6 @@
 
 namespace moecast {
 
-inline constexpr int kGroupCount = 6;
-
 /// Every group of a layout and its name in messages.
 inline constexpr std::array<std::pair<Group, std::string_view>, kGroupCount> kGroupNames = {{
     {Group::World, "world"},
@@ -20,6 +18,7 @@ inline constexpr std::array<std::pair<Group, std::string_view>, kGroupCount> kGr
     {Group::Data, "data"},
     {Group::ExpertData, "expert-data"},
     {Group::Pipeline, "pipeline"},
+    {Group::Context, "context"},
 }};
 
 /// One rank's communicators: one for each Group of its layout (groups of a single rank included).

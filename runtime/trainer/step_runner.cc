@@ -53,6 +53,8 @@ Status StepRunner::run_compute(const Operator& op) {
       if (op.kind == OpKind::GradientNorm) return local_gradient_norm(context_), Status();
       if (op.kind == OpKind::Optimizer) return update_parameters(context_), Status();
       break;
+    case Phase::Recompute:
+      break;
   }
   return no_such_operator(op);
 }
@@ -119,9 +121,11 @@ Status StepRunner::run_communication(const Operator& op) {
     case OpKind::Combine:
       return forward ? combine_forward(context_, block_of(op), chunk) : combine_backward(context_, block_of(op), chunk);
     case OpKind::GradientReduce:
-      return reduce_gradients(context_, op.communication->group);
+      return reduce_gradients(context_, op);
     case OpKind::GradientNorm:
-      return reduce_gradient_norm(context_);
+      return reduce_gradient_norm(context_, op.communication->group);
+    case OpKind::WeightGather:
+      return gather_weights(context_, op);
     default:
       return no_such_operator(op);
   }

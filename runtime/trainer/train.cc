@@ -25,8 +25,26 @@ Error bad(std::string place, std::string message) {
   return Error{ErrorKind::BadInput, std::move(place), std::move(message)};
 }
 
+/// The plans of a layout that moecast simulates but does not train.
+Status check_layout(const TrainConfig& config) {
+  const ParallelLayout& layout = config.workload.layout;
+  std::vector<std::string> problems;
+  for (const auto& [name, degree] :
+       {std::pair("tensor", layout.tensor), {"pipeline", layout.pipeline}, {"context", layout.context}}) {
+    if (degree > 1) problems.push_back(fmt::format("{} {}: expected 1", name, degree));
+  }
+  if (layout.zero_stage > 0) problems.push_back(fmt::format("zero_stage {}: expected 0", layout.zero_stage));
+  if (layout.recomputation != Recomputation::None) problems.push_back("recomputation: expected \"none\"");
+  if (problems.empty()) return {};
+  return bad(config.name,
+             fmt::format("moecast train divides work over data and expert ranks; /workload/parallel has {} "
+                         "(moecast simulate plans it)",
+                         fmt::join(problems, ", ")));
+}
+
 /// What the backends can train.
 Status check_runtime(const TrainConfig& config) {
+  RETURN_IF_ERROR(check_layout(config));
   const DType compute = compute_type(config.workload);
   if (config.runtime.backend == BackendKind::Cpu && compute == DType::BF16) {
     return bad(config.name, "precision bf16: the CPU backend computes in f32 or f64");

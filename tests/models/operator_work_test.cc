@@ -94,7 +94,7 @@ TEST(OperatorWork, LatentAttentionIsThatOfDeepSeek) {
   const MoeModel model = changed([](MoeModel& m) { use_latent(m, kLatent); });
   const StepPlanRequest request{model, kAlone, kBatch, {}, 4, {}};
   std::vector<std::string> shapes;
-  for (const Work& work : OperatorWork(request).attention(Phase::Forward, LayerId(0))) {
+  for (const Work& work : OperatorWork(request, 0).attention(Phase::Forward, LayerId(0), false)) {
     if (const auto* gemm = std::get_if<GemmWork>(&work)) {
       shapes.push_back(std::to_string(gemm->n) + "x" + std::to_string(gemm->k));
     }
@@ -141,9 +141,9 @@ TEST(OperatorWork, WindowsStandInTheBlocksThatThePatternNames) {
     m.attention.full_offset = 1;
   });
   const StepPlanRequest request{model, kAlone, kBatch, {}, 4, {}};
-  const OperatorWork work(request);
+  const OperatorWork work(request, 0);
   for (std::int32_t block = 0; block < 4; ++block) {
-    for (const Work& each : work.attention(Phase::Backward, LayerId(block))) {
+    for (const Work& each : work.attention(Phase::Backward, LayerId(block), false)) {
       const auto* core = std::get_if<AttentionWork>(&each);
       if (core == nullptr) continue;
       EXPECT_EQ(core->window.has_value(), block % 2 == 0);
@@ -160,7 +160,7 @@ TEST(OperatorWork, ZeroExpertsTakeTheirShareAndSendNothing) {
   });
   const ParallelLayout layout{.data = 4, .expert = 4};
   const StepPlanRequest request{model, layout, kBatch, {}, 4, {}};
-  const OperatorWork work(request);
+  const OperatorWork work(request, 0);
   const MoeFfn& moe = *model.blocks[1].moe;
   EXPECT_EQ(work.send_rows(moe), 32 * 2);  // of 3 choices of 32 tokens, two thirds
   EXPECT_EQ(work.share(moe, 0, 1).groups, 2);

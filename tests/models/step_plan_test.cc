@@ -208,13 +208,17 @@ TEST(StepPlan, SaysWhatDoesNotFit) {
   const auto expect = [](const std::string& text, const std::string& part) {
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
-  expect(message(pos2, {.layout = {.data = 3, .expert = 3}}), "8 experts cannot be divided evenly over 3");
+  expect(message(pos2, {.layout = {.data = 3, .expert = 3}}), "8 experts of block 1 cannot be divided evenly over 3");
   expect(message(pos2, {.schedule = shortcut(5, 1)}), "expected 1..4");
   expect(message(pos2, {.schedule = {ScheduleKind::Sequential, 2, {}, {}}}), "one chunk");
   expect(message(pos2, {.schedule = {ScheduleKind::Pipelined, 99, {}, {}}}), "cannot be divided into 99 chunks");
   expect(message(pos2, {.schedule = {ScheduleKind::Pipelined, 1, 1, {}}}), "only a shortcut schedule");
   expect(message(pos2, {.batch = {1, 1, 17}}), "max_sequence 16");
-  expect(message(pos2, {.layout = {.data = 1, .expert = 1, .tensor = 2}}), "tensor 2");
+  expect(message(pos2, {.layout = {.data = 1, .expert = 1, .tensor = 2}}), "needs sequence_parallel");
+  expect(message(pos2, {.layout = {.data = 1, .tensor = 3, .sequence_parallel = true}}),
+         "2 attention heads cannot be divided evenly over 3 tensor ranks; use a divisor of 2");
+  expect(message(pos2, {.layout = {.data = 1, .pipeline = 2}}), "a pipeline of one stage, found 2");
+  expect(message(pos2, {.layout = {.data = 1, .context = 3}}), "expected a multiple of 6");
   MoeModel every = pos2;
   every.blocks[0] = every.blocks[1];
   expect(message(every, {}), "this is the first block");

@@ -63,7 +63,13 @@ TEST(Workload, ReadsBackWhatItWrites) {
         R"({"parallel": {"data": 4, "expert": 2, "zero_stage": 1}, "batch": {"micro_batch": 4, "micro_batch_count": 3},
             "schedule": {"kind": "shortcut", "chunks": 2, "forward_slot": "auto", "backward_slot": 2},
             "precision": "bf16"})",
-        R"({"schedule": {"kind": "pipelined", "chunks": 4}, "precision": "f64"})"}) {
+        R"({"schedule": {"kind": "pipelined", "chunks": 4}, "precision": "f64"})",
+        R"({"parallel": {"data": 2, "expert": 4, "tensor": 2, "pipeline": 2, "zero_stage": 3, "context": 2,
+                         "sequence_parallel": true, "virtual_stages": 1, "pipeline_schedule": "zero_bubble",
+                         "recomputation": "full"}})",
+        R"({"model": {"layers": {"count": 8}}, "batch": {"micro_batch_count": 4},
+            "parallel": {"pipeline": 2, "virtual_stages": 4, "pipeline_schedule": "interleaved",
+                         "recomputation": "selective"}})"}) {
     const Result<Workload> workload = parse(patched(patch));
     ASSERT_TRUE(workload.ok()) << workload.error().text();
     const Result<Workload> again = parse(Json{{"workload", to_json(*workload)}}.dump());
@@ -73,19 +79,24 @@ TEST(Workload, ReadsBackWhatItWrites) {
 }
 
 TEST(Workload, ReportsEveryProblemTogether) {
-  EXPECT_EQ(problems(R"({"model": {"d_model": -4}, "parallel": {"expert": 3, "data": 4, "pipeline": 2, "tenser": 1},
+  EXPECT_EQ(
+      problems(R"({"model": {"d_model": -4}, "parallel": {"expert": 3, "data": 4, "recomputation": "some", "tenser": 1},
                          "batch": {"sequence": null}, "schedule": {"kind": "shortcuts", "forward_slot": "none"},
                          "precision": "fp32"})"),
-            (std::vector<std::string>{"/workload/batch/sequence missing-key", "/workload/model/d_model out-of-range",
-                                      "/workload/parallel/expert conflict", "/workload/parallel/pipeline unsupported",
-                                      "/workload/parallel/tenser unknown-key", "/workload/precision unknown-value",
-                                      "/workload/schedule/forward_slot out-of-range",
-                                      "/workload/schedule/kind unknown-value"}));
+      (std::vector<std::string>{"/workload/batch/sequence missing-key", "/workload/model/d_model out-of-range",
+                                "/workload/parallel/recomputation unknown-value",
+                                "/workload/parallel/tenser unknown-key", "/workload/precision unknown-value",
+                                "/workload/schedule/forward_slot out-of-range",
+                                "/workload/schedule/kind unknown-value"}));
 }
 
 TEST(Workload, ChecksWhatHoldsBetweenItsParts) {
   using Found = std::vector<std::string>;
   EXPECT_EQ(problems(R"({"parallel": {"data": 3, "expert": 3}})"), Found{"/workload/parallel conflict"});
+  EXPECT_EQ(problems(R"({"parallel": {"data": 4, "expert": 3}})"), Found{"/workload/parallel conflict"});
+  EXPECT_EQ(problems(R"({"parallel": {"sequence_parallel": true}})"), Found{"/workload/parallel conflict"});
+  EXPECT_EQ(problems(R"({"parallel": {"pipeline": 3}})"), Found{"/workload/parallel conflict"});
+  EXPECT_EQ(problems(R"({"parallel": {"tensor": 2}})"), Found{"/workload/parallel conflict"});
   EXPECT_EQ(problems(R"({"batch": {"sequence": 129}})"), Found{"/workload/batch conflict"});
   EXPECT_EQ(problems(R"({"schedule": {"forward_slot": 0}})"), Found{"/workload/schedule/forward_slot out-of-range"});
   EXPECT_EQ(problems(R"({"schedule": {"forward_slot": true}})"), Found{"/workload/schedule/forward_slot wrong-type"});
