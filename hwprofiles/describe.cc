@@ -100,6 +100,7 @@ std::string describe(const HardwareProfile& profile) {
   out +=
       fmt::format("Side by side: compute x {:.2f}, communication x {:.2f}\n",
                   profile.interference.compute_beside_communication, profile.interference.communication_beside_compute);
+  if (profile.cluster) out += describe(*profile.cluster);
   if (profile.fit) {
     out += fmt::format("Fit: median error {:.1f} % on the measured shapes, {:.1f} % on {} shapes kept apart\n",
                        100 * profile.fit->fit_median_error, 100 * profile.fit->held_out_median_error,

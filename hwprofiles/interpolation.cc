@@ -27,4 +27,9 @@ GridPlace place(const std::vector<T>& grid, double value) {
 GridPlace place_in_log_grid(const std::vector<std::int64_t>& grid, double value) { return place(grid, value); }
 GridPlace place_in_log_grid(const std::vector<double>& grid, double value) { return place(grid, value); }
 
+double between(double a, double b, double fraction) {
+  if (fraction == 0) return a;
+  return portable_exp((1 - fraction) * portable_log(a) + fraction * portable_log(b));
+}
+
 }  // namespace moecast

@@ -17,4 +17,7 @@ struct GridPlace {
 [[nodiscard]] GridPlace place_in_log_grid(const std::vector<std::int64_t>& grid, double value);
 [[nodiscard]] GridPlace place_in_log_grid(const std::vector<double>& grid, double value);
 
+/// Geometric: a^(1-f) b^f.
+[[nodiscard]] double between(double a, double b, double fraction);
+
 }  // namespace moecast

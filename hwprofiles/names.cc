@@ -15,6 +15,18 @@ std::optional<MemoryKernel> memory_kernel_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::vector<Collective> all_collectives() {
+  return {Collective::AllToAll,  Collective::AllReduce, Collective::ReduceScatter,
+          Collective::AllGather, Collective::Broadcast, Collective::PointToPoint};
+}
+
+std::optional<Collective> collective_named(std::string_view name) {
+  for (const Collective collective : all_collectives()) {
+    if (to_text(collective) == name) return collective;
+  }
+  return std::nullopt;
+}
+
 std::string_view to_text(SourceKind kind) {
   switch (kind) {
     case SourceKind::Measured:

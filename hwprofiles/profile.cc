@@ -10,31 +10,12 @@
 namespace moecast {
 namespace {
 
-/// exp of the mean of log a and log b, weighted: a^(1-f) b^f.
-double between(double a, double b, double fraction) {
-  if (fraction == 0) return a;
-  return portable_exp((1 - fraction) * portable_log(a) + fraction * portable_log(b));
-}
-
 /// The point of `grid` beyond which `value` lies, or `value` itself inside.
 double clamp_to(const std::vector<std::int64_t>& grid, double value) {
   return std::clamp(value, static_cast<double>(grid.front()), static_cast<double>(grid.back()));
 }
 
 }  // namespace
-
-Duration CostCurve::time(double size) const {
-  ASSERT(!points.empty());
-  if (size <= points.front().size) return points.front().time;
-  const Point& last = points.back();
-  if (size >= last.size) return duration_from_seconds(seconds(last.time) * (size / last.size));
-  const auto above = std::upper_bound(points.begin(), points.end(), size,
-                                      [](double value, const Point& point) { return value < point.size; });
-  const Point& low = *(above - 1);
-  const double begin = portable_log(low.size);
-  const double fraction = (portable_log(size) - begin) / (portable_log(above->size) - begin);
-  return duration_from_seconds(between(seconds(low.time), seconds(above->time), fraction));
-}
 
 Duration MemoryCost::time(std::int64_t column_count, double bytes) const {
   ASSERT(columns.size() == curves.size(), "{} widths, {} curves", columns.size(), curves.size());

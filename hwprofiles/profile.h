@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "hwprofiles/cluster.h"
 #include "models/step_plan.h"
 
 namespace moecast {
@@ -19,21 +20,6 @@ struct Source {
   std::string reference;  // "moecast calibrate, 2026-11-24, ...", "NVIDIA A100 datasheet", "arXiv ..., table 3"
 
   friend bool operator==(const Source&, const Source&) = default;
-};
-
-/// Time of a kernel by size: interpolated in log-log space between the points, constant below the first (a kernel never
-/// takes less than its smallest measured time) and at the last point's rate beyond it.
-struct CostCurve {
-  struct Point {
-    double size = 0;  // bytes of MemoryWork, batch * heads of AttentionWork: said by the owner
-    Duration time{};
-
-    friend bool operator==(const Point&, const Point&) = default;
-  };
-  std::vector<Point> points;  // ascending in size, all positive; at least one
-  [[nodiscard]] Duration time(double size) const;
-
-  friend bool operator==(const CostCurve&, const CostCurve&) = default;
 };
 
 /// Memory-bound kernels: one curve of time against bytes for each measured row width; between widths interpolated in
@@ -155,8 +141,11 @@ struct HardwareProfile {
   DeviceProfile device;
   NodeProfile node;
   Interference interference;
-  std::optional<FitQuality> fit;  // calibrated profiles only
+  std::optional<FitQuality> fit;                  // calibrated profiles only
+  std::optional<Cluster> cluster = std::nullopt;  // none: one node, as `node` says
 
+  /// GPUs that a layout can use.
+  [[nodiscard]] std::int64_t rank_count() const { return cluster ? cluster->gpu_count() : node.ranks; }
   /// A collective alone on the node, in a group of `ranks`. In a group of one an all-to-all is a copy on the device and
   /// the others are free.
   [[nodiscard]] Duration time(const Communication& communication, std::int64_t ranks) const;

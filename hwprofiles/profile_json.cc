@@ -8,60 +8,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
+#include "hwprofiles/cluster_json.h"
+#include "hwprofiles/json_lists.h"
 #include "hwprofiles/names.h"
 
 namespace moecast {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;
-
-std::string shown(const Json& value) {
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return text.size() > 60 ? text.substr(0, 57) + "..." : text;
-}
-
-/// Values of one key that is a nested list: problems name the key and say where in the list.
-class ListReader {
- public:
-  ListReader(JsonReader& reader, std::string_view key) : reader_(reader), key_(key), json_(reader.raw(key)) {
-    if (json_.is_null()) reader_.problem({}, "missing-key", fmt::format("the key \"{}\"", key), "nothing");
-  }
-  [[nodiscard]] const Json& json() const { return json_; }
-  [[nodiscard]] bool there() const { return !json_.is_null(); }
-
-  void bad(std::string_view where, const std::string& expected, const Json& found, const char* code = "wrong-type") {
-    reader_.problem(key_, code, where.empty() ? expected : fmt::format("{} at {}", expected, where), shown(found));
-  }
-  /// A list of `count` elements?
-  bool is_list(const Json& value, std::size_t count, std::string_view where) {
-    if (value.is_array() && value.size() == count) return true;
-    bad(where, fmt::format("a list of {}", count), value, "wrong-length");
-    return false;
-  }
-  template <typename T>
-  std::optional<T> unit(const Json& value, Result<T> (*parse)(std::string_view), std::string_view where) {
-    const Result<T> parsed = parse(value.is_string() ? value.get<std::string>() : shown(value));
-    if (parsed.ok()) return *parsed;
-    bad(where, parsed.error().message, value, "bad-unit");
-    return std::nullopt;
-  }
-
- private:
-  JsonReader& reader_;
-  std::string key_;
-  Json json_;
-};
-
-/// Ascending positive integers, at least one.
-std::vector<std::int64_t> read_axis(JsonReader& reader, std::string_view key) {
-  std::vector<std::int64_t> axis = reader.integers(key, 1, kMaxSize);
-  const bool ascends = std::adjacent_find(axis.begin(), axis.end(), std::greater_equal<>()) == axis.end();
-  if (!ascends) reader.problem(key, "out-of-range", "sizes that ascend", fmt::format("{}", fmt::join(axis, ", ")));
-  if (axis.empty() && reader.good()) reader.problem(key, "out-of-range", "at least one size", "none");
-  return axis;
-}
 
 void read_rate(ListReader& list, const Json& value, const std::string& where, std::vector<double>& rates) {
   const auto rate = list.unit(value, parse_flops_per_second, where);
@@ -92,47 +46,6 @@ GemmTable read_gemm(JsonReader reader) {
   return table;
 }
 
-enum class SizeKind { Count, Bytes };
-
-std::optional<double> read_size(ListReader& list, const Json& value, SizeKind kind, const std::string& where) {
-  if (kind == SizeKind::Bytes) {
-    const auto size = list.unit(value, parse_bytes, where);
-    return size ? std::optional(size->value()) : std::nullopt;
-  }
-  if (value.is_number()) return value.get<double>();
-  list.bad(where, "a number", value);
-  return std::nullopt;
-}
-
-/// [[size, "time"], ...] or [{"size": ..., "time": ...}, ...]; sizes ascend, all positive.
-CostCurve read_curve(ListReader& list, const Json& value, SizeKind kind, const std::string& where) {
-  CostCurve curve;
-  if (!value.is_array() || value.empty()) {
-    list.bad(where, "a list of [size, time]", value);
-    return curve;
-  }
-  for (std::size_t i = 0; i < value.size(); ++i) {
-    const Json& point = value[i];
-    const std::string at = fmt::format("{}{}point {}", where, where.empty() ? "" : ", ", i);
-    const bool pair = point.is_array() && point.size() == 2;
-    const bool object = point.is_object() && point.size() == 2 && point.contains("size") && point.contains("time");
-    if (!pair && !object) {
-      list.bad(at, "[size, time] or {\"size\": ..., \"time\": ...}", point);
-      continue;
-    }
-    const auto size = read_size(list, pair ? point[0] : point["size"], kind, at);
-    const auto time = list.unit(pair ? point[1] : point["time"], parse_duration, at);
-    if (!size || !time) continue;
-    const bool rises = curve.points.empty() || *size > curve.points.back().size;
-    if (!(*size > 0) || !rises || time->count() <= 0) {
-      list.bad(at, "sizes that ascend and times, all above zero", point, "out-of-range");
-      continue;
-    }
-    curve.points.push_back({*size, *time});
-  }
-  return curve;
-}
-
 MemoryCost read_memory_cost(JsonReader reader) {
   MemoryCost cost;
   cost.columns = read_axis(reader, "columns");
@@ -140,7 +53,7 @@ MemoryCost read_memory_cost(JsonReader reader) {
   if (!list.there() || !list.is_list(list.json(), cost.columns.size(), "")) return cost;
   for (std::size_t i = 0; i < cost.columns.size(); ++i) {
     cost.curves.push_back(
-        read_curve(list, list.json()[i], SizeKind::Bytes, fmt::format("columns = {}", cost.columns[i])));
+        read_curve(list, list.json()[i], SizeKind::InBytes, fmt::format("columns = {}", cost.columns[i])));
   }
   return cost;
 }
@@ -157,7 +70,7 @@ AttentionCost read_attention(JsonReader reader) {
     if (!list.is_list(row, cost.sequence.size(), fmt::format("head_dim = {}", cost.head_dim[i]))) continue;
     for (std::size_t j = 0; j < cost.sequence.size(); ++j) {
       const std::string where = fmt::format("head_dim = {}, sequence = {}", cost.head_dim[i], cost.sequence[j]);
-      cost.curves.push_back(read_curve(list, row[j], SizeKind::Count, where));
+      cost.curves.push_back(read_curve(list, row[j], SizeKind::Plain, where));
     }
   }
   return cost;
@@ -195,31 +108,6 @@ DeviceProfile read_device(JsonReader reader) {
   device.attention_backward = read_attention(reader.object("attention_backward"));
   device.memory_kernels = read_memory_kernels(reader.object("memory_kernels"));
   return device;
-}
-
-/// [["bytes", fraction], ...].
-std::vector<std::pair<double, double>> read_efficiency(JsonReader& reader) {
-  std::vector<std::pair<double, double>> curve;
-  if (!reader.has("efficiency")) return curve;
-  ListReader list(reader, "efficiency");
-  if (!list.json().is_array()) {
-    list.bad("", "a list of [bytes, fraction]", list.json());
-    return curve;
-  }
-  for (std::size_t i = 0; i < list.json().size(); ++i) {
-    const Json& point = list.json()[i];
-    const std::string at = fmt::format("point {}", i);
-    if (!list.is_list(point, 2, at)) continue;
-    const auto size = read_size(list, point[0], SizeKind::Bytes, at);
-    const bool fraction = point[1].is_number() && point[1].get<double>() > 0 && point[1].get<double>() <= 1;
-    const bool rises = size && *size > 0 && (curve.empty() || *size > curve.back().first);
-    if (!fraction || !rises) {
-      list.bad(at, "bytes that ascend and a fraction above 0 and up to 1", point, "out-of-range");
-      continue;
-    }
-    curve.emplace_back(*size, point[1].get<double>());
-  }
-  return curve;
 }
 
 LinkProfile read_link(JsonReader reader) {
@@ -300,7 +188,7 @@ void require_sources(JsonReader reader, const HardwareProfile& profile, const st
       require_sources(reader.object(key), profile, pointer);
       continue;
     }
-    const bool is_name = kind == "string" && key == "name";
+    const bool is_name = kind == "string" && (key == "name" || key == "joins" || key == "link" || key == "kind");
     if (is_name || profile.source_of(pointer) != nullptr) continue;
     reader.problem(key, "missing-source", fmt::format("an entry in \"sources\" for {}", pointer), "none");
   }
@@ -317,7 +205,8 @@ HardwareProfile read_profile(JsonReader& reader) {
   profile.node = read_node(reader.object("node"));
   profile.interference = read_interference(reader);
   profile.fit = read_fit(reader);
-  for (const std::string section : {"device", "node", "interference", "fit"}) {
+  if (reader.has("cluster")) profile.cluster = read_cluster(reader.object("cluster"), profile.node.ranks);
+  for (const std::string section : {"device", "node", "interference", "fit", "cluster"}) {
     if (reader.kind(section) == "object") require_sources(reader.object(section), profile, "/" + section);
   }
   return profile;

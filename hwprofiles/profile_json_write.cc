@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "hwprofiles/cluster_json.h"
 #include "hwprofiles/names.h"
 #include "hwprofiles/profile_json.h"
 
@@ -153,6 +154,7 @@ Json to_json(const HardwareProfile& profile) {
   if (profile.interference.compute_beside_copy != 1) {
     json["interference"]["compute_beside_copy"] = profile.interference.compute_beside_copy;
   }
+  if (profile.cluster) json["cluster"] = to_json(*profile.cluster);
   if (profile.fit) {
     json["fit"] = {{"fit_median_error", profile.fit->fit_median_error},
                    {"held_out_median_error", profile.fit->held_out_median_error},
