@@ -37,6 +37,7 @@ struct LinkClass {
   BytesPerSecond bandwidth{0};
   Duration latency{};                                 // of the wire, its adapters and switches, for each crossing
   std::vector<std::pair<double, double>> efficiency;  // (buffer bytes of a rank, fraction of bandwidth), as LinkProfile
+  bool multicast = false;                             // the part that it leads to adds and copies (NVLink SHARP)
   std::map<Collective, CollectiveTable> measured;     // of groups inside one instance of the part that it leads to
 
   friend bool operator==(const LinkClass&, const LinkClass&) = default;

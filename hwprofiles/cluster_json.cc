@@ -48,6 +48,7 @@ LinkClass read_link_class(JsonReader& reader) {
   }
   link.latency = reader.duration("latency");
   link.efficiency = read_efficiency(reader);
+  link.multicast = reader.boolean("multicast", link.multicast);
   if (!reader.has("measured")) return link;
   JsonReader measured = reader.object("measured");
   std::vector<std::string> known;
@@ -105,6 +106,7 @@ Json link_json(const LinkClass& link) {
   for (const auto& [size, fraction] : link.efficiency) {
     json["efficiency"].push_back(Json::array({to_text(Bytes(std::llround(size))), fraction}));
   }
+  if (link.multicast) json["multicast"] = true;
   for (const auto& [collective, table] : link.measured) {
     json["measured"][std::string(to_text(collective))] = table_json(table);
   }

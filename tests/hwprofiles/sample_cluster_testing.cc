@@ -6,7 +6,7 @@ namespace moecast::testing {
 namespace {
 
 LinkClass link(LinkKind kind, double gigabytes, std::int64_t latency_ns) {
-  return {kind, BytesPerSecond(gigabytes * 1e9), Duration(latency_ns), {}, {}};
+  return {kind, BytesPerSecond(gigabytes * 1e9), Duration(latency_ns), {}, false, {}};
 }
 
 ClusterPart part(std::string name, std::string joins, std::string by) {
