@@ -50,7 +50,7 @@ Duration common(const Intervals& a, const Intervals& b) {
 }
 
 const Operator& operator_of(const Timeline& timeline, const Span& span) {
-  const std::vector<Operator>& operators = timeline.plan.operators;
+  const std::vector<Operator>& operators = timeline.plan_of(span.rank).operators;
   ASSERT(span.op.index() < operators.size(), "span of operator {} of {}", span.op.value(), operators.size());
   ASSERT(span.end >= span.start, "operator {} ends before it starts", span.op.value());
   return operators[span.op.index()];
@@ -60,6 +60,15 @@ bool is_all_to_all(const Operator& op) { return op.kind == OpKind::Dispatch || o
 
 bool is_moe_compute(const Operator& op) {
   return op.kind == OpKind::Gate || op.kind == OpKind::Encode || op.kind == OpKind::Expert || op.kind == OpKind::Decode;
+}
+
+/// Ranks whose spans are like this one's.
+std::int64_t weight(const Timeline& timeline, Rank rank) {
+  if (timeline.stands_for.empty()) return 1;
+  const auto found = std::lower_bound(timeline.stands_for.begin(), timeline.stands_for.end(), rank,
+                                      [](const auto& entry, Rank wanted) { return entry.first < wanted; });
+  ASSERT(found != timeline.stands_for.end() && found->first == rank, "spans of rank {}", rank.value());
+  return found->second;
 }
 
 /// What one rank did in one step.
@@ -73,32 +82,36 @@ struct Totals {
   std::int64_t count = 0;
   Duration compute{}, communication{}, exposed{}, all_to_all{}, exposed_all_to_all{}, moe_compute{};
 
-  void add(RankStep work) {
+  void add(RankStep work, std::int64_t ranks) {
     const Intervals computing = union_of(std::move(work.compute));
     const Intervals communicating = union_of(std::move(work.communication));
     const Intervals exchanging = union_of(std::move(work.all_to_all));
-    count += 1;
-    compute += length(computing);
-    communication += length(communicating);
-    exposed += length(communicating) - common(communicating, computing);
-    all_to_all += length(exchanging);
-    exposed_all_to_all += length(exchanging) - common(exchanging, computing);
-    moe_compute += work.moe_compute;
+    count += ranks;
+    compute += ranks * length(computing);
+    communication += ranks * length(communicating);
+    exposed += ranks * (length(communicating) - common(communicating, computing));
+    all_to_all += ranks * length(exchanging);
+    exposed_all_to_all += ranks * (length(exchanging) - common(exchanging, computing));
+    moe_compute += ranks * work.moe_compute;
   }
 };
 
 std::map<std::pair<std::int32_t, Rank>, RankStep> by_step_and_rank(const Timeline& timeline) {
   std::map<std::pair<std::int32_t, Rank>, RankStep> steps;
+  RankStep* work = nullptr;  // of the span before: they are ordered by step and rank
+  const Span* before = nullptr;
   for (const Span& span : timeline.spans) {
     const Operator& op = operator_of(timeline, span);
-    RankStep& work = steps[{span.step, span.rank}];
+    if (before == nullptr || before->step != span.step || before->rank != span.rank)
+      work = &steps[{span.step, span.rank}];
+    before = &span;
     const Interval interval{span.start, span.end};
     if (span.lane == Lane::Compute) {
-      work.compute.push_back(interval);
-      if (is_moe_compute(op)) work.moe_compute += span.duration();
-    } else if (span.lane == Lane::Comm) {
-      work.communication.push_back(interval);
-      if (is_all_to_all(op)) work.all_to_all.push_back(interval);
+      work->compute.push_back(interval);
+      if (is_moe_compute(op)) work->moe_compute += span.duration();
+    } else if (span.lane == Lane::Comm || span.lane == Lane::Tensor) {
+      work->communication.push_back(interval);
+      if (is_all_to_all(op)) work->all_to_all.push_back(interval);
     }
   }
   return steps;
@@ -133,7 +146,7 @@ Duration median_step_time(const Timeline& timeline) {
 
 StepMetrics step_metrics(const Timeline& timeline) {
   Totals totals;
-  for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work));
+  for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work), weight(timeline, key.second));
   StepMetrics metrics;
   metrics.step_time = median_step_time(timeline);
   metrics.compute = mean(totals.compute, totals.count);
@@ -150,14 +163,21 @@ std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
   std::map<std::pair<OpKind, Phase>, Duration> totals;
   for (const Span& span : timeline.spans) {
     const Operator& op = operator_of(timeline, span);
-    totals[{op.kind, op.phase}] += span.duration();
+    totals[{op.kind, op.phase}] += weight(timeline, span.rank) * span.duration();
   }
-  const auto rank_steps = static_cast<std::int64_t>(by_step_and_rank(timeline).size());
+  const std::int64_t steps = timeline.spans.empty() ? 0 : timeline.spans.back().step - timeline.spans.front().step + 1;
+  const std::int64_t rank_steps = steps * timeline.rank_count;
   std::vector<OperatorMetrics> rows;
   for (const auto& [key, total] : totals) {
     const auto& [kind, phase] = key;
     OperatorMetrics row{kind, phase, 0, mean(total, rank_steps)};
-    for (const Operator& op : timeline.plan.operators) row.count_per_step += op.kind == kind && op.phase == phase;
+    for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+      const std::vector<Operator>& operators = timeline.plan_of_stage(stage).operators;
+      const auto count = std::count_if(operators.begin(), operators.end(), [&, wanted = key](const Operator& op) {
+        return std::pair(op.kind, op.phase) == wanted;
+      });
+      row.count_per_step = std::max<std::int64_t>(row.count_per_step, count);
+    }
     rows.push_back(row);
   }
   return rows;
@@ -170,6 +190,7 @@ StepMetrics bound_metrics(const Timeline& timeline) {
 std::vector<Duration> median_durations(const Timeline& timeline) {
   std::vector<std::vector<double>> samples(timeline.plan.operators.size());
   for (const Span& span : timeline.spans) {
+    if (timeline.stage_of(span.rank) > 0) continue;
     (void)operator_of(timeline, span);
     samples[span.op.index()].push_back(static_cast<double>(span.duration().count()));
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -29,6 +30,8 @@ struct Timeline {
   std::int64_t rank_count = 1;
   std::vector<Span> spans;  // ordered by (step, rank, lane, start)
   std::vector<StepPlan> later_stages = {};
+  /// Ranks that have spans, ascending, and how many ranks each stands for, itself included; empty: all have their own.
+  std::vector<std::pair<Rank, std::int64_t>> stands_for = {};
 
   [[nodiscard]] std::int64_t stage_count() const { return 1 + static_cast<std::int64_t>(later_stages.size()); }
   /// Stages hold equal numbers of consecutive ranks: the pipeline is the outermost dimension of a layout.

@@ -64,6 +64,17 @@ EventText event_text(const Operator& op, std::int64_t bytes_per_element) {
   return text;
 }
 
+/// Ranks with spans, and how many each stands for.
+std::vector<std::pair<std::int64_t, std::int64_t>> shown_ranks(const Timeline& timeline) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranks;
+  for (const auto& [rank, count] : timeline.stands_for) ranks.emplace_back(rank.value(), count);
+  for (std::int64_t rank = 0;
+       ranks.size() < static_cast<std::size_t>(timeline.rank_count) && timeline.stands_for.empty(); ++rank) {
+    ranks.emplace_back(rank, 1);
+  }
+  return ranks;
+}
+
 void write_names(std::string& out, const Timeline& timeline, const RunInfo& info) {
   std::vector<bool> used(kLaneCount, false);
   for (const Operator& op : timeline.plan.operators) used[static_cast<std::size_t>(op.lane)] = true;
@@ -71,8 +82,9 @@ void write_names(std::string& out, const Timeline& timeline, const RunInfo& info
     out += fmt::format("{{\"ph\": \"M\", \"name\": \"{}\", \"pid\": {}, \"tid\": {}, \"args\": {}}},\n", what, rank,
                        lane, text_of(args));
   };
-  for (std::int64_t rank = 0; rank < timeline.rank_count; ++rank) {
-    meta("process_name", rank, 0, {{"name", fmt::format("rank {}", rank)}});
+  for (const auto& [rank, count] : shown_ranks(timeline)) {
+    const std::string others = count > 1 ? fmt::format(" and {} alike", count - 1) : std::string();
+    meta("process_name", rank, 0, {{"name", fmt::format("rank {}{}", rank, others)}});
     meta("process_labels", rank, 0, {{"labels", info.device}});
     meta("process_sort_index", rank, 0, {{"sort_index", rank}});
     for (int lane = 0; lane < kLaneCount; ++lane) {
@@ -84,11 +96,16 @@ void write_names(std::string& out, const Timeline& timeline, const RunInfo& info
 }
 
 void write_spans(std::string& out, const Timeline& timeline) {
-  std::vector<EventText> texts;
-  for (const Operator& op : timeline.plan.operators) texts.push_back(event_text(op, timeline.plan.bytes_per_element));
+  std::vector<std::vector<EventText>> texts;  // by stage
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    const StepPlan& plan = timeline.plan_of_stage(stage);
+    texts.emplace_back();
+    for (const Operator& op : plan.operators) texts.back().push_back(event_text(op, plan.bytes_per_element));
+  }
   for (const Span& span : timeline.spans) {
-    ASSERT(span.op.index() < texts.size(), "span of operator {} of {}", span.op.value(), texts.size());
-    const EventText& text = texts[span.op.index()];
+    const std::vector<EventText>& of_stage = texts[static_cast<std::size_t>(timeline.stage_of(span.rank))];
+    ASSERT(span.op.index() < of_stage.size(), "span of operator {} of {}", span.op.value(), of_stage.size());
+    const EventText& text = of_stage[span.op.index()];
     out += fmt::format("{}, \"pid\": {}, \"ts\": {}, \"dur\": {}, {}, \"step\": {}}}}},\n", text.head,
                        span.rank.value(), microseconds(span.start.time_since_epoch().count()),
                        microseconds(span.duration().count()), text.args, span.step);
@@ -116,8 +133,7 @@ Json run_json(const Timeline& timeline, const RunInfo& info) {
 
 std::string to_chrome_trace(const Timeline& timeline, const RunInfo& info) {
   Json devices = Json::array();
-  for (std::int64_t rank = 0; rank < timeline.rank_count; ++rank)
-    devices.push_back({{"id", rank}, {"name", info.device}});
+  for (const auto& [rank, count] : shown_ranks(timeline)) devices.push_back({{"id", rank}, {"name", info.device}});
   std::string out = "{\n\"schemaVersion\": 1,\n";
   out += fmt::format("\"deviceProperties\": {},\n", text_of(devices));
   out += "\"displayTimeUnit\": \"ms\",\n\"baseTimeNanoseconds\": 0,\n";

@@ -272,6 +272,19 @@ CollectiveCost CollectiveModel::cost(Collective collective, Bytes buffer, const 
   return *best;
 }
 
+std::vector<Pattern> patterns_of(Collective collective, const GroupShape& shape, const AlgorithmChoice& choice) {
+  if (collective == Collective::PointToPoint) return {Pattern::PointToPoint};
+  if (collective != Collective::AllToAll) return {Pattern::Ring};
+  std::vector<Pattern> patterns = {Pattern::Direct};
+  if (shape.nodes == 1 || shape.per_node == 1) return patterns;
+  const auto chosen = choice.find(collective);
+  if (chosen == choice.end() || chosen->second == Algorithm::RailOptimised) patterns.push_back(Pattern::RailOptimised);
+  if (chosen != choice.end() && chosen->second == Algorithm::Hierarchical) {
+    patterns.insert(patterns.end(), {Pattern::NodeDirect, Pattern::LaneDirect});
+  }
+  return patterns;
+}
+
 std::vector<Algorithm> algorithms_of(Collective collective) {
   switch (collective) {
     case Collective::AllToAll:

@@ -85,6 +85,9 @@ class CollectiveModel {
   GroupTraffic traffic_;
 };
 
+/// Every pattern that cost() could take for groups of this shape.
+[[nodiscard]] std::vector<Pattern> patterns_of(Collective collective, const GroupShape& shape,
+                                               const AlgorithmChoice& choice);
 /// Algorithms that can carry a collective, the default first.
 [[nodiscard]] std::vector<Algorithm> algorithms_of(Collective collective);
 [[nodiscard]] std::string_view to_text(Algorithm algorithm);  // "rail_optimised"

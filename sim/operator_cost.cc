@@ -74,19 +74,25 @@ class ComputeTimes {
 
 }  // namespace
 
-PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware) {
+PlanCosts plan_costs(std::span<const StepPlan> stages, const ParallelLayout& layout, const HardwareProfile& hardware) {
   PlanCosts costs;
   costs.port = std::max(hardware.node.all_to_all.bandwidth, hardware.node.all_reduce.bandwidth);
   costs.switch_bandwidth = hardware.node.switch_bandwidth;
   costs.interference = hardware.interference;
-  costs.operators.reserve(plan.operators.size());
+  if (hardware.cluster) costs.topology.emplace(*hardware.cluster);
   ComputeTimes compute(hardware.device);
-  for (const Operator& op : plan.operators) {
-    if (op.communication) {
+  for (const StepPlan& plan : stages) {
+    for (const Operator& op : plan.operators) {
+      if (!op.communication) {
+        costs.operators.push_back({compute.time(op)});
+        continue;
+      }
       const std::int64_t ranks = layout.group_size(op.communication->group);
-      costs.operators.push_back(collective_cost(*op.communication, ranks, hardware, costs.port));
-    } else {
-      costs.operators.push_back({compute.time(op)});
+      if (hardware.cluster && ranks > 1) {
+        costs.operators.emplace_back();
+      } else {
+        costs.operators.push_back(collective_cost(*op.communication, ranks, hardware, costs.port));
+      }
     }
   }
   return costs;

@@ -1,11 +1,15 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "hwprofiles/profile.h"
 #include "models/parallel_layout.h"
 #include "models/step_plan.h"
+#include "sim/collectives.h"
 
 namespace moecast {
 
@@ -21,13 +25,20 @@ struct OperatorCost {
 /// The costs of a plan's operators and of what they share. Ports are full duplex and every collective of one node loads
 /// both directions alike, so one capacity stands for both.
 struct PlanCosts {
-  std::vector<OperatorCost> operators;  // by OpId
+  std::vector<OperatorCost> operators;  // by OpId, stage after stage
   BytesPerSecond port{0};               // capacity of each rank's port: the larger of the two links' bandwidths
   std::optional<BytesPerSecond> switch_bandwidth = std::nullopt;  // bytes of all ports together; no value: no limit
   Interference interference = {};
+  /// A cluster: its links stand instead of ports and switch, and `operators` holds the times of compute and copies
+  /// alone.
+  std::optional<Topology> topology = std::nullopt;
+  AlgorithmChoice algorithms = {};
+  std::vector<std::pair<std::int32_t, double>> degraded = {};  // resources of the topology, what is left of each
 };
 
-[[nodiscard]] PlanCosts plan_costs(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware);
+/// `stages`: one plan for each pipeline stage; operators are numbered through them.
+[[nodiscard]] PlanCosts plan_costs(std::span<const StepPlan> stages, const ParallelLayout& layout,
+                                   const HardwareProfile& hardware);
 
 /// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive
 /// it.

@@ -1,5 +1,6 @@
 #include "sim/rank_groups.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/assert.h"
@@ -27,6 +28,17 @@ RankGroups rank_groups(const ParallelLayout& layout, Group group) {
   return groups;
 }
 
-RankGroups folded_rank_groups() { return {1, {0}, {0}}; }
+RankGroups stage_pairs(const ParallelLayout& layout, std::int32_t from, std::int32_t to) {
+  ASSERT(from != to && std::max(from, to) < layout.pipeline, "stages {} and {}", from, to);
+  const auto stage_size = static_cast<std::int32_t>(layout.world_size() / layout.pipeline);
+  RankGroups pairs{2, std::vector<std::int32_t>(static_cast<std::size_t>(layout.world_size()), kNoGroup), {}};
+  for (std::int32_t i = 0; i < stage_size; ++i) {
+    for (const std::int32_t stage : {from, to}) {
+      pairs.members.push_back(stage * stage_size + i);
+      pairs.group_of[static_cast<std::size_t>(pairs.members.back())] = i;
+    }
+  }
+  return pairs;
+}
 
 }  // namespace moecast

@@ -8,10 +8,12 @@
 
 namespace moecast {
 
-/// How one kind of group divides the ranks, in flat arrays: every rank is in one group, all have the same size.
+inline constexpr std::int32_t kNoGroup = -1;
+
+/// How one kind of group divides the ranks, in flat arrays; all groups have the same size.
 struct RankGroups {
   std::int32_t size = 1;
-  std::vector<std::int32_t> group_of;  // by rank; groups are numbered by their first rank
+  std::vector<std::int32_t> group_of;  // by rank; groups are numbered by their first rank; kNoGroup: in none
   std::vector<std::int32_t> members;   // [group][size], ascending
 
   [[nodiscard]] std::int32_t group_count() const { return static_cast<std::int32_t>(members.size()) / size; }
@@ -21,9 +23,10 @@ struct RankGroups {
   }
 };
 
+/// Every rank is in one group.
 [[nodiscard]] RankGroups rank_groups(const ParallelLayout& layout, Group group);
 
-/// One rank that stands for all ranks of its group.
-[[nodiscard]] RankGroups folded_rank_groups();
+/// Pairs of a rank of stage `from` and its counterpart in stage `to`, in this order; the other ranks are in none.
+[[nodiscard]] RankGroups stage_pairs(const ParallelLayout& layout, std::int32_t from, std::int32_t to);
 
 }  // namespace moecast

@@ -21,9 +21,9 @@ constexpr std::int64_t kMaxSteps = 1'000'000;
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Scenario& scenario) {
   const std::int64_t ranks = scenario.workload.layout.world_size();
-  if (ranks > scenario.hardware.node.ranks) {
+  if (ranks > scenario.hardware.rank_count()) {
     reader.problem("workload", "conflict",
-                   fmt::format("at most the {} ranks of {}", scenario.hardware.node.ranks, scenario.hardware.name),
+                   fmt::format("at most the {} ranks of {}", scenario.hardware.rank_count(), scenario.hardware.name),
                    std::to_string(ranks));
   }
   if (!scenario.slowdown.empty() && static_cast<std::int64_t>(scenario.slowdown.size()) != ranks) {
@@ -83,10 +83,11 @@ Json to_json(const Scenario& scenario) {
 
 Result<Timeline> simulate(const Scenario& scenario) {
   const ParallelLayout& layout = scenario.workload.layout;
-  const Result<StepPlan> plan =
-      build_step_plan(request_of(scenario.workload, operator_time(layout, scenario.hardware)));
-  RETURN_IF_ERROR(plan);
-  return execute_step_plan(*plan, layout, scenario.hardware, {scenario.steps, scenario.slowdown, true});
+  Result<std::vector<StepPlan>> stages =
+      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware)));
+  RETURN_IF_ERROR(stages);
+  return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware,
+                             {scenario.steps, scenario.slowdown, scenario.fold});
 }
 
 }  // namespace moecast

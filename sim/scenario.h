@@ -27,6 +27,7 @@ struct Scenario {
   std::uint64_t seed = 0;             // nothing is drawn yet
   std::vector<double> slowdown = {};  // of each rank's compute, as in ExecutionOptions; empty: none
   std::vector<Expectation> expect = {};
+  bool fold = true;  // as in ExecutionOptions; not part of the file: it does not change the answer
 };
 
 /// Reads a scenario file:
@@ -46,8 +47,8 @@ struct Scenario {
 /// Fully resolved, model and hardware inline: reads back to the same scenario. `relative_to` of expectations as read.
 [[nodiscard]] nlohmann::ordered_json to_json(const Scenario& scenario);
 
-/// Builds the plan (open slots are resolved by the profile's operator times) and executes it. BadInput if model, layout
-/// and schedule do not go together.
+/// Builds the plans of all stages (open slots are resolved by the profile's operator times) and executes them. BadInput
+/// if model, layout and schedule do not go together.
 [[nodiscard]] Result<Timeline> simulate(const Scenario& scenario);
 
 }  // namespace moecast

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <numeric>
 
 #include "base/assert.h"
 
@@ -29,59 +31,79 @@ Duration whole_nanoseconds(double nanoseconds) {
 
 // ---- Once ----
 
-StepExecutor::StepExecutor(const StepPlan& plan, const ParallelLayout& layout, PlanCosts costs,
+StepExecutor::StepExecutor(std::span<const StepPlan> stages, const ParallelLayout& layout, PlanCosts costs,
                            ExecutionOptions options)
     : options_(std::move(options)),
       costs_(std::move(costs)),
-      graph_(make_plan_graph(plan)),
-      op_count_(plan.operators.size()),
       world_size_(static_cast<std::int32_t>(layout.world_size())),
-      folded_(options_.fold && all_alike()),
-      rank_count_(folded_ ? 1 : world_size_),
-      pool_(capacities()) {
-  ASSERT(op_count_ > 0 && costs_.operators.size() == op_count_, "{} operators, {} costs", op_count_,
-         costs_.operators.size());
+      plan_(plan_meetings(stages, layout, costs_, options_.slowdown, options_.fold)),
+      pool_(plan_.network.capacities) {
   ASSERT(options_.steps > 0 && options_.steps < 1 << 30, "{} steps", options_.steps);
   ASSERT(options_.slowdown.empty() || options_.slowdown.size() == static_cast<std::size_t>(world_size_),
          "{} slowdowns for {} ranks", options_.slowdown.size(), world_size_);
   for (const double slowdown : options_.slowdown) ASSERT(slowdown > 0, "slowdown {}", slowdown);
   ASSERT(costs_.interference.compute_beside_communication > 0 && costs_.interference.communication_beside_compute > 0);
-  place_operators(plan, layout);
+  place_operators(stages);
+  place_ranks();
 }
 
-bool StepExecutor::all_alike() const {
-  const std::vector<double>& slowdown = options_.slowdown;
-  return std::all_of(slowdown.begin(), slowdown.end(), [&](double value) { return value == slowdown.front(); });
-}
-
-/// Ports by rank, then the switch if it is a limit.
-std::vector<double> StepExecutor::capacities() const {
-  std::vector<double> result(static_cast<std::size_t>(rank_count_), costs_.port.value());
-  if (costs_.switch_bandwidth) result.push_back(costs_.switch_bandwidth->value());
-  return result;
-}
-
-void StepExecutor::place_operators(const StepPlan& plan, const ParallelLayout& layout) {
-  for (const Operator& op : plan.operators) {
-    OperatorPlace place{op.lane};
-    ASSERT(op.lane == Lane::Compute || op.work.empty(), "{} works on the {} lane", op.name(), to_text(op.lane));
-    if (op.communication && layout.group_size(op.communication->group) > 1) {
-      ASSERT(op.lane != Lane::Compute, "{} meets other ranks on the compute lane", op.name());
-      std::optional<RankGroups>& groups = groups_.at(static_cast<std::size_t>(op.communication->group));
-      if (!groups) groups = folded_ ? folded_rank_groups() : rank_groups(layout, op.communication->group);
-      place.groups = &*groups;
-      place.first_meeting = static_cast<std::int32_t>(meetings_.size());
-      for (std::int32_t group = 0; group < groups->group_count(); ++group) meetings_.push_back({op.id.value(), group});
+void StepExecutor::place_operators(std::span<const StepPlan> stages) {
+  std::vector<std::int32_t> first_meeting;
+  for (std::size_t i = 0; i < plan_.meetings.size(); ++i) {
+    const MeetingOperator& from = plan_.meetings[i];
+    first_meeting.push_back(static_cast<std::int32_t>(meetings_.size()) - from.first_group);
+    for (std::int32_t group = 0; group < from.group_count; ++group) {
+      const std::int32_t first = from.first_phase[static_cast<std::size_t>(group)];
+      const std::int32_t end = from.first_phase[static_cast<std::size_t>(group) + 1];
+      meetings_.push_back({static_cast<std::int32_t>(i), from.first_group + group, first, end, first});
     }
-    places_.push_back(place);
+  }
+  for (const StepPlan& stage : stages) {
+    ASSERT(!stage.operators.empty(), "a stage without operators");
+    first_operator_.push_back(static_cast<std::int32_t>(places_.size()));
+    graphs_.push_back(make_plan_graph(stage));
+    for (const Operator& op : stage.operators) {
+      OperatorPlace place;
+      place.lane = op.lane;
+      place.meeting = plan_.meeting_of[places_.size()];
+      if (place.meeting) place.first_meeting = first_meeting[static_cast<std::size_t>(*place.meeting)];
+      place.sends = place.meeting && plan_.meetings[static_cast<std::size_t>(*place.meeting)].receive.has_value();
+      place.receives =
+          std::binary_search(plan_.receives.begin(), plan_.receives.end(), static_cast<std::int32_t>(places_.size()));
+      places_.push_back(place);
+    }
+  }
+  ASSERT(costs_.operators.size() == places_.size(), "{} operators, {} costs", places_.size(), costs_.operators.size());
+}
+
+void StepExecutor::place_ranks() {
+  const auto stage_size = world_size_ / static_cast<std::int32_t>(graphs_.size());
+  for (const std::int32_t rank : plan_.network.representative) {
+    RankState placed;
+    placed.stage = rank / stage_size;
+    placed.first_cell = cell_count_;
+    cell_count_ += graphs_[static_cast<std::size_t>(placed.stage)].predecessor_count.size();
+    fresh_ranks_.push_back(placed);
   }
 }
 
 // ---- A run ----
 
 void StepExecutor::run(std::vector<Span>& spans) {
+  execute();
+  std::vector<std::int32_t> all(static_cast<std::size_t>(world_size_));
+  std::iota(all.begin(), all.end(), 0);
+  write(all, spans);
+}
+
+void StepExecutor::run_classes(std::vector<Span>& spans) {
+  execute();
+  write(plan_.network.representative, spans);
+}
+
+void StepExecutor::execute() {
   reset();
-  for (std::int32_t rank = 0; rank < rank_count_; ++rank) begin_step(rank);
+  for (std::int32_t rank = 0; rank < class_count(); ++rank) begin_step(rank);
   for (;;) {
     settle_instant();
     if (period_) break;
@@ -99,7 +121,6 @@ void StepExecutor::run(std::vector<Span>& spans) {
   for (const RankState& rank : ranks_) {
     ASSERT(period_ || rank.step == options_.steps, "the run stops in step {} of {}", rank.step, options_.steps);
   }
-  write(spans);
 }
 
 void StepExecutor::reset() {
@@ -108,61 +129,84 @@ void StepExecutor::reset() {
   touched_.clear();
   now_ = Instant{};
   period_.reset();
-  ranks_.assign(static_cast<std::size_t>(rank_count_), {});
-  waiting_for_.resize(static_cast<std::size_t>(rank_count_) * op_count_);
+  ranks_ = fresh_ranks_;
+  waiting_for_.resize(cell_count_);
+  if (!plan_.receives.empty()) delivered_.assign(cell_count_, 0);
 }
 
 void StepExecutor::begin_step(std::int32_t rank) {
   RankState& beginning = state(rank);
+  const PlanGraph& graph = graphs_[static_cast<std::size_t>(beginning.stage)];
   beginning.done_count = 0;
-  std::copy(graph_.predecessor_count.begin(), graph_.predecessor_count.end(),
-            waiting_for_.begin() + static_cast<std::ptrdiff_t>(cell(rank, 0)));
-  const std::size_t room = static_cast<std::size_t>(beginning.step + 1) * waiting_for_.size();
+  std::copy(graph.predecessor_count.begin(), graph.predecessor_count.end(),
+            waiting_for_.begin() + static_cast<std::ptrdiff_t>(beginning.first_cell));
+  const std::size_t room = static_cast<std::size_t>(beginning.step + 1) * cell_count_;
   if (times_.size() < room) times_.resize(room);
-  beginning.first_times = room - waiting_for_.size() + cell(rank, 0);
-  for (const std::int32_t op : graph_.roots) begin(rank, op);
+  beginning.first_times = room - cell_count_ + beginning.first_cell;
+  for (const std::int32_t op : graph.roots) begin(rank, first_operator(rank) + op);
 }
 
 void StepExecutor::begin(std::int32_t rank, std::int32_t op) {
   times(rank, op).start = now_;
   const OperatorPlace& place = places_[static_cast<std::size_t>(op)];
-  if (place.groups != nullptr) {
-    arrive(place.first_meeting + place.groups->group_of[static_cast<std::size_t>(rank)]);
+  if (place.receives) {
+    receive(rank, op);
     return;
   }
-  const Duration fixed = cost(op).fixed;
+  if (place.meeting) {
+    const MeetingOperator& from = plan_.meetings[static_cast<std::size_t>(*place.meeting)];
+    const FoldedKind& met = plan_.network.kinds[static_cast<std::size_t>(from.kind)];
+    arrive(place.first_meeting + met.group_of[static_cast<std::size_t>(rank)]);
+    return;
+  }
+  const Duration fixed = costs_.operators[static_cast<std::size_t>(op)].fixed;
   if (fixed == Duration(0)) {
     ending_.emplace_back(rank, op);
     return;
   }
-  RankState& worker = state(rank);
   const auto lane = static_cast<std::size_t>(place.lane);
-  worker.active.at(lane) = op;
-  if (lane != kCompute) {
+  state(rank).active.at(lane) = op;
+  if (lane == kCompute) {
+    begin_compute(rank, fixed);
+  } else {
     events_.schedule(now_ + fixed, lane_done(rank, lane));
-    return;
   }
+}
+
+void StepExecutor::begin_compute(std::int32_t rank, Duration fixed) {
+  RankState& worker = state(rank);
   worker.computes = true;
   worker.stretch.reset();
   worker.left = static_cast<double>(fixed.count());
-  if (!options_.slowdown.empty()) worker.left *= options_.slowdown[static_cast<std::size_t>(rank)];
+  if (!options_.slowdown.empty()) {
+    const std::int32_t real = plan_.network.representative[static_cast<std::size_t>(rank)];
+    worker.left *= options_.slowdown[static_cast<std::size_t>(real)];
+  }
   touch(rank);
 }
 
 void StepExecutor::end(std::int32_t rank, std::int32_t op) {
   times(rank, op).end = now_;
   ++ended_count_;
-  for (const std::int32_t successor : graph_.successors_of(op)) {
-    if (--waiting_for_[cell(rank, successor)] == 0) begin(rank, successor);
+  const std::int32_t first = first_operator(rank);
+  const PlanGraph& graph = graphs_[static_cast<std::size_t>(state(rank).stage)];
+  for (const std::int32_t successor : graph.successors_of(op - first)) {
+    if (--waiting_for_[cell(rank, first + successor)] == 0) begin(rank, first + successor);
   }
-  if (static_cast<std::size_t>(++state(rank).done_count) == op_count_) finished_.push_back(rank);
+  if (static_cast<std::size_t>(++state(rank).done_count) == graph.predecessor_count.size()) finished_.push_back(rank);
 }
 
 void StepExecutor::arrive(std::int32_t index) {
-  Meeting& meeting_here = meeting(index);
-  if (static_cast<std::size_t>(++meeting_here.arrived_count) < members(meeting_here).size()) return;
-  meeting_here.arrived_count = 0;
-  const Duration latency = cost(meeting_here.op).fixed;
+  Meeting& here = meeting(index);
+  const bool sends = plan_.meetings[static_cast<std::size_t>(here.of)].receive.has_value();
+  if (!sends && static_cast<std::size_t>(++here.arrived_count) < members(here).size()) return;
+  here.arrived_count = 0;
+  here.phase = here.first_phase;
+  next_phase(index);
+}
+
+void StepExecutor::next_phase(std::int32_t index) {
+  const Duration latency = phase(meeting(index)).latency;
   if (latency == Duration(0)) {
     open(index);
     return;
@@ -170,39 +214,76 @@ void StepExecutor::arrive(std::int32_t index) {
   events_.schedule(now_ + latency, meeting_opens(index));
 }
 
+/// Bytes of the n-th Send came, or the n-th Receive begins: the later of the two ends it.
+void StepExecutor::receive(std::int32_t rank, std::int32_t op) {
+  std::int32_t& delivered = delivered_[cell(rank, op)];
+  if (delivered > 0) {
+    --delivered;
+    ending_.emplace_back(rank, op);
+  } else {
+    delivered = -1;
+  }
+}
+
 /// The bytes of a meeting begin to move; its ranks are as they were at the last refresh.
 void StepExecutor::open(std::int32_t index) {
   Meeting& opening = meeting(index);
-  const OperatorCost& bytes = cost(opening.op);
-  if (bytes.port_bytes == 0) {
-    for (const std::int32_t rank : members(opening)) ending_.emplace_back(rank, opening.op);
+  const MeetingPhase& at = phase(opening);
+  if (at.bytes == 0) {
+    if (++opening.phase < opening.end_phase) {
+      next_phase(index);
+    } else {
+      finish(opening);
+    }
     return;
   }
-  uses_.clear();
   opening.computing_count = 0;
   for (const std::int32_t rank : members(opening)) {
     RankState& member = state(rank);
     member.moving.at(static_cast<std::size_t>(member.moving_count++)) = index;
     if (member.counted) ++opening.computing_count;
     touch(rank);
-    uses_.push_back({ResourceId(rank), bytes.port_load});
   }
-  const std::size_t through_switch = folded_ ? static_cast<std::size_t>(world_size_) : members(opening).size();
-  if (costs_.switch_bandwidth) uses_.push_back({ResourceId(rank_count_), static_cast<double>(through_switch)});
-  opening.flow = pool_.start({bytes.port_bytes, 1, bytes.rate, uses_});
+  std::span<const ResourceUse> uses =
+      kind(opening).patterns[static_cast<std::size_t>(at.pattern)].uses_of(opening.group);
+  if (at.scale != 1) {
+    uses_.assign(uses.begin(), uses.end());
+    for (ResourceUse& use : uses_) use.coefficient *= at.scale;
+    uses = uses_;
+  }
+  opening.flow = pool_.start({at.bytes, 1, at.rate, uses});
   if (meeting_of_flow_.size() <= opening.flow.index()) meeting_of_flow_.resize(opening.flow.index() + 1);
   meeting_of_flow_[opening.flow.index()] = index;
   stretch_flow(opening);
 }
 
 void StepExecutor::close(std::int32_t index) {
-  const Meeting& closing = meeting(index);
+  Meeting& closing = meeting(index);
   for (const std::int32_t rank : members(closing)) {
     RankState& member = state(rank);
     const auto last = member.moving.begin() + member.moving_count--;
     std::remove(member.moving.begin(), last, index);
     touch(rank);
-    ending_.emplace_back(rank, closing.op);
+  }
+  if (++closing.phase < closing.end_phase) {
+    next_phase(index);
+  } else {
+    finish(closing);
+  }
+}
+
+void StepExecutor::finish(const Meeting& ended) {
+  const MeetingOperator& from = plan_.meetings[static_cast<std::size_t>(ended.of)];
+  if (from.receive) {
+    const std::int32_t sender = members(ended).front(), receiver = members(ended).back();
+    ending_.emplace_back(sender, from.operators.front());
+    std::int32_t& delivered = delivered_[cell(receiver, *from.receive)];
+    if (++delivered == 0) ending_.emplace_back(receiver, *from.receive);
+    return;
+  }
+  for (const std::int32_t rank : members(ended)) {
+    const std::size_t stage = from.operators.size() > 1 ? static_cast<std::size_t>(state(rank).stage) : 0;
+    ending_.emplace_back(rank, from.operators[stage]);
   }
 }
 
@@ -236,7 +317,7 @@ void StepExecutor::settle_instant() {
 /// The end of every rank's first step at one instant is a point like the start: nothing moves, nothing waits. What
 /// follows is a copy.
 void StepExecutor::begin_next_steps() {
-  const bool all = finished_.size() == static_cast<std::size_t>(rank_count_);
+  const bool all = finished_.size() == ranks_.size();
   for (const std::int32_t rank : finished_) ++state(rank).step;
   const bool first = all && std::all_of(ranks_.begin(), ranks_.end(), [](const RankState& r) { return r.step == 1; });
   if (first) period_ = now_ - Instant{};
@@ -288,39 +369,64 @@ void StepExecutor::count_computing(RankState& rank) {
 
 void StepExecutor::stretch_flow(const Meeting& moving) {
   const double stretch = moving.computing_count > 0 ? costs_.interference.communication_beside_compute : 1;
-  pool_.set_bound(moving.flow, cost(moving.op).rate / stretch);
+  pool_.set_bound(moving.flow, phase(moving).rate / stretch);
 }
 
 // ---- What came out ----
 
-void StepExecutor::write(std::vector<Span>& spans) const {
-  spans.resize(static_cast<std::size_t>(options_.steps) * static_cast<std::size_t>(world_size_) * op_count_);
+void StepExecutor::write(std::span<const std::int32_t> ranks, std::vector<Span>& spans) const {
+  std::size_t count = 0;
+  for (const std::int32_t rank : ranks) {
+    const std::int32_t simulated = plan_.network.class_of_rank[static_cast<std::size_t>(rank)];
+    count += graphs_[static_cast<std::size_t>(state(simulated).stage)].predecessor_count.size();
+  }
+  spans.resize(static_cast<std::size_t>(options_.steps) * count);
   auto next = spans.begin();
   for (std::int32_t step = 0; step < options_.steps; ++step) {
     const Duration shift = period_ ? *period_ * step : Duration(0);
-    const std::size_t first = period_ ? 0 : static_cast<std::size_t>(step) * waiting_for_.size();
-    for (std::int32_t rank = 0; rank < world_size_; ++rank) {
-      for (const std::int32_t op : graph_.in_lane_order) {
-        const Times& at = times_[first + cell(folded_ ? 0 : rank, op)];
-        const Lane lane = places_[static_cast<std::size_t>(op)].lane;
-        *next++ = {OpId(op), Rank(rank), lane, step, at.start + shift, at.end + shift};
+    const std::size_t first = period_ ? 0 : static_cast<std::size_t>(step) * cell_count_;
+    for (const std::int32_t rank : ranks) {
+      const RankState& from = state(plan_.network.class_of_rank[static_cast<std::size_t>(rank)]);
+      const OperatorPlace* places =
+          &places_[static_cast<std::size_t>(first_operator_[static_cast<std::size_t>(from.stage)])];
+      for (const std::int32_t op : graphs_[static_cast<std::size_t>(from.stage)].in_lane_order) {
+        const Times& at = times_[first + from.first_cell + static_cast<std::size_t>(op)];
+        *next++ = {OpId(op), Rank(rank), places[op].lane, step, at.start + shift, at.end + shift};
       }
     }
   }
 }
 
-std::span<const std::int32_t> StepExecutor::members(const Meeting& of) const {
-  return places_[static_cast<std::size_t>(of.op)].groups->members_of(of.group);
+std::vector<std::pair<Rank, std::int64_t>> StepExecutor::multiplicity() const {
+  std::vector<std::pair<Rank, std::int64_t>> result;
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    result.emplace_back(Rank(plan_.network.representative[i]), plan_.network.size[i]);
+  }
+  return result;
+}
+
+Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout& layout,
+                             const HardwareProfile& hardware, ExecutionOptions options) {
+  ASSERT(layout.world_size() <= hardware.rank_count(), "{} ranks on {} GPUs", layout.world_size(),
+         hardware.rank_count());
+  Timeline timeline;
+  timeline.source = fmt::format("simulated: {}, {} ranks", hardware.name, layout.world_size());
+  timeline.rank_count = layout.world_size();
+  StepExecutor executor(stages, layout, plan_costs(stages, layout, hardware), std::move(options));
+  if (hardware.cluster) {
+    executor.run_classes(timeline.spans);
+    if (executor.folded()) timeline.stands_for = executor.multiplicity();
+  } else {
+    executor.run(timeline.spans);
+  }
+  timeline.plan = std::move(stages.front());
+  timeline.later_stages.assign(std::make_move_iterator(stages.begin() + 1), std::make_move_iterator(stages.end()));
+  return timeline;
 }
 
 Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware,
                            ExecutionOptions options) {
-  ASSERT(layout.world_size() <= hardware.node.ranks, "{} ranks on a node of {}", layout.world_size(),
-         hardware.node.ranks);
-  Timeline timeline{
-      fmt::format("simulated: {}, {} ranks", hardware.name, layout.world_size()), plan, layout.world_size(), {}};
-  StepExecutor(plan, layout, plan_costs(plan, layout, hardware), std::move(options)).run(timeline.spans);
-  return timeline;
+  return execute_stage_plans({plan}, layout, hardware, std::move(options));
 }
 
 }  // namespace moecast
