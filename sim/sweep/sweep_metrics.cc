@@ -11,7 +11,6 @@
 #include "models/metrics.h"
 #include "models/state_inventory.h"
 #include "sim/campaign/campaign.h"
-#include "sim/campaign/host_memory.h"
 
 namespace moecast {
 namespace {
@@ -164,7 +163,7 @@ std::vector<double> campaign_row(const CampaignScenario& scenario, const std::ve
                              summary.cost.mean,
                              summary.gpu_hours.mean,
                              summary.wall_hours.mean,
-                             host_memory_per_node(scenario).value(),
+                             summary.host_memory.mean * static_cast<double>(scenario.cluster.gpus_per_node),
                              summary.useful_steps.mean,
                              summary.failures.mean,
                              summary.interruptions.mean,
