@@ -7,47 +7,11 @@
 
 #include "base/assert.h"
 #include "base/statistics.h"
+#include "models/intervals.h"
 
 namespace moecast {
 
 namespace {
-
-struct Interval {
-  Instant start, end;
-};
-using Intervals = std::vector<Interval>;
-
-/// Disjoint and ascending, covering the same instants.
-Intervals union_of(Intervals intervals) {
-  std::sort(intervals.begin(), intervals.end(), [](const Interval& a, const Interval& b) { return a.start < b.start; });
-  Intervals joined;
-  for (const Interval& next : intervals) {
-    if (joined.empty() || next.start > joined.back().end) {
-      joined.push_back(next);
-    } else {
-      joined.back().end = std::max(joined.back().end, next.end);
-    }
-  }
-  return joined;
-}
-
-Duration length(const Intervals& disjoint) {
-  Duration total{};
-  for (const Interval& interval : disjoint) total += interval.end - interval.start;
-  return total;
-}
-
-/// Time that two unions have in common.
-Duration common(const Intervals& a, const Intervals& b) {
-  Duration total{};
-  for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
-    const Instant start = std::max(a[i].start, b[j].start);
-    const Instant end = std::min(a[i].end, b[j].end);
-    if (end > start) total += end - start;
-    (a[i].end < b[j].end ? i : j) += 1;
-  }
-  return total;
-}
 
 const Operator& operator_of(const Timeline& timeline, const Span& span) {
   const std::vector<Operator>& operators = timeline.plan_of(span.rank).operators;
@@ -55,6 +19,8 @@ const Operator& operator_of(const Timeline& timeline, const Span& span) {
   ASSERT(span.end >= span.start, "operator {} ends before it starts", span.op.value());
   return operators[span.op.index()];
 }
+
+bool is_communication(Lane lane) { return lane == Lane::Comm || lane == Lane::Tensor || lane == Lane::Send; }
 
 bool is_all_to_all(const Operator& op) { return op.kind == OpKind::Dispatch || op.kind == OpKind::Combine; }
 
@@ -109,7 +75,7 @@ std::map<std::pair<std::int32_t, Rank>, RankStep> by_step_and_rank(const Timelin
     if (span.lane == Lane::Compute) {
       work->compute.push_back(interval);
       if (is_moe_compute(op)) work->moe_compute += span.duration();
-    } else if (span.lane == Lane::Comm || span.lane == Lane::Tensor) {
+    } else if (is_communication(span.lane)) {
       work->communication.push_back(interval);
       if (is_all_to_all(op)) work->all_to_all.push_back(interval);
     }
@@ -172,26 +138,31 @@ std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
     const auto& [kind, phase] = key;
     OperatorMetrics row{kind, phase, 0, mean(total, rank_steps)};
     for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
-      const std::vector<Operator>& operators = timeline.plan_of_stage(stage).operators;
-      const auto count = std::count_if(operators.begin(), operators.end(), [&, wanted = key](const Operator& op) {
-        return std::pair(op.kind, op.phase) == wanted;
-      });
-      row.count_per_step = std::max<std::int64_t>(row.count_per_step, count);
+      for (const Operator& op : timeline.plan_of_stage(stage).operators) {
+        row.count_per_step += op.kind == kind && op.phase == phase;
+      }
     }
+    row.count_per_step = (row.count_per_step + timeline.stage_count() - 1) / timeline.stage_count();
     rows.push_back(row);
   }
   return rows;
 }
 
 StepMetrics bound_metrics(const Timeline& timeline) {
-  return step_metrics(project(timeline.plan, median_durations(timeline)));
+  std::vector<StepPlan> plans;
+  std::vector<std::vector<Duration>> durations;
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    plans.push_back(timeline.plan_of_stage(stage));
+    durations.push_back(median_durations(timeline, stage));
+  }
+  return step_metrics(project_stages(plans, durations));
 }
 
-std::vector<Duration> median_durations(const Timeline& timeline) {
-  std::vector<std::vector<double>> samples(timeline.plan.operators.size());
+std::vector<Duration> median_durations(const Timeline& timeline, std::int64_t stage) {
+  std::vector<std::vector<double>> samples(timeline.plan_of_stage(stage).operators.size());
   for (const Span& span : timeline.spans) {
-    if (timeline.stage_of(span.rank) > 0) continue;
     (void)operator_of(timeline, span);
+    if (timeline.stage_of(span.rank) != stage) continue;
     samples[span.op.index()].push_back(static_cast<double>(span.duration().count()));
   }
   std::vector<Duration> medians;

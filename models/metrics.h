@@ -8,12 +8,13 @@
 
 namespace moecast {
 
-/// Pure functions of a timeline: they judge measured and simulated runs alike. Exposed = communication time during
+/// Pure functions of a timeline: they judge measured and simulated runs alike. Communication is what happens on the
+/// lanes Comm, Tensor and Send; a Receive is mostly waiting and counted as bubble. Exposed = communication time during
 /// which the rank's compute lane idles. Means over ranks and steps unless said otherwise.
 struct StepMetrics {
   Duration step_time{};      // from first start to last end of a step over all ranks, median over steps
   Duration compute{};        // busy time of the compute lane
-  Duration communication{};  // busy time of the comm lane (union of spans)
+  Duration communication{};  // busy time of the communication lanes (union of spans)
   Duration exposed{};        // communication while the compute lane idles
   Duration all_to_all{};     // dispatch and combine only, both phases
   Duration exposed_all_to_all{};
@@ -25,8 +26,8 @@ struct StepMetrics {
 struct OperatorMetrics {  // one row for each kind and phase that occurs
   OpKind kind = OpKind::Embed;
   Phase phase = Phase::Forward;
-  std::int64_t count_per_step = 0;
-  Duration total_per_step{};  // mean over ranks and steps
+  std::int64_t count_per_step = 0;  // on one rank; the mean over pipeline stages, rounded up
+  Duration total_per_step{};        // mean over ranks and steps
 };
 
 [[nodiscard]] StepMetrics step_metrics(const Timeline& timeline);
@@ -34,7 +35,7 @@ struct OperatorMetrics {  // one row for each kind and phase that occurs
 /// the bound of what the plan can hide.
 [[nodiscard]] StepMetrics bound_metrics(const Timeline& timeline);
 [[nodiscard]] std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline);
-/// Median duration of each operator over ranks and steps (index = OpId); zero if it never ran.
-[[nodiscard]] std::vector<Duration> median_durations(const Timeline& timeline);
+/// Median duration of each operator over ranks and steps (index = OpId) of a pipeline stage; zero if it never ran.
+[[nodiscard]] std::vector<Duration> median_durations(const Timeline& timeline, std::int64_t stage = 0);
 
 }  // namespace moecast

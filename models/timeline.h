@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,5 +46,10 @@ struct Timeline {
 /// Lays one rank's plan out in time with the given duration for each operator (index = OpId), lanes first in, first
 /// out, dependencies obeyed, nothing else in the way: the best that the plan allows. One step, rank 0.
 [[nodiscard]] Timeline project(const StepPlan& plan, const std::vector<Duration>& durations);
+
+/// The same for the stages of a pipeline, one rank each: durations[stage][OpId]. A Receive ends no sooner than the Send
+/// that it matches; its own duration is not used. The plans do not wait for each other for ever (asserted).
+[[nodiscard]] Timeline project_stages(std::span<const StepPlan> plans,
+                                      std::span<const std::vector<Duration>> durations);
 
 }  // namespace moecast

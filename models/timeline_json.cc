@@ -77,7 +77,9 @@ std::vector<std::pair<std::int64_t, std::int64_t>> shown_ranks(const Timeline& t
 
 void write_names(std::string& out, const Timeline& timeline, const RunInfo& info) {
   std::vector<bool> used(kLaneCount, false);
-  for (const Operator& op : timeline.plan.operators) used[static_cast<std::size_t>(op.lane)] = true;
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    for (const Operator& op : timeline.plan_of_stage(stage).operators) used[static_cast<std::size_t>(op.lane)] = true;
+  }
   const auto meta = [&out](std::string_view what, std::int64_t rank, int lane, const Json& args) {
     out += fmt::format("{{\"ph\": \"M\", \"name\": \"{}\", \"pid\": {}, \"tid\": {}, \"args\": {}}},\n", what, rank,
                        lane, text_of(args));

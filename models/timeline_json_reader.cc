@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <tuple>
 #include <utility>
@@ -101,7 +102,8 @@ void read_event(const Json& event, const std::string& at, Timeline& timeline, Pr
   };
   const Json args = event.contains("args") ? event["args"] : Json();
   const auto rank = index_at(event, "pid", timeline.rank_count);
-  const auto op = index_at(args, "op", std::ssize(timeline.plan.operators));
+  const StepPlan& plan = rank ? timeline.plan_of(Rank(static_cast<std::int32_t>(*rank))) : timeline.plan;
+  const auto op = index_at(args, "op", std::ssize(plan.operators));
   const auto step = index_at(args, "step", std::numeric_limits<std::int32_t>::max());
   const auto start = nanoseconds_at(event, "ts");
   const auto duration = nanoseconds_at(event, "dur");
@@ -110,12 +112,11 @@ void read_event(const Json& event, const std::string& at, Timeline& timeline, Pr
   if (!start) problems.add(at + "/ts", "microseconds, 0 or more", member(event, "ts"));
   if (!duration) problems.add(at + "/dur", "microseconds, 0 or more", member(event, "dur"));
   if (!op) {
-    problems.add(at + "/args/op",
-                 fmt::format("one of the {} operators of this workload's plan", timeline.plan.operators.size()),
+    problems.add(at + "/args/op", fmt::format("one of the {} operators of this workload's plan", plan.operators.size()),
                  member(args, "op"));
     return;
   }
-  const Operator& planned = timeline.plan.operators[static_cast<std::size_t>(*op)];
+  const Operator& planned = plan.operators[static_cast<std::size_t>(*op)];
   const Json name = planned.name();
   const Json lane = static_cast<int>(planned.lane);
   if (!event.contains("name") || event["name"] != name) {
@@ -147,9 +148,9 @@ void check_whole(const Timeline& timeline, Problems& problems) {
   std::vector<std::tuple<std::int32_t, Rank, OpId>> ran;
   for (const Span& span : timeline.spans) ran.emplace_back(span.step, span.rank, span.op);
   std::sort(ran.begin(), ran.end());
-  const std::size_t count = timeline.plan.operators.size();
   for (std::size_t i = 0, end = 0; i < ran.size(); i = end) {
     const auto [step, rank, first] = ran[i];
+    const std::size_t count = timeline.plan_of(rank).operators.size();
     std::size_t distinct = 0;
     for (; end < ran.size() && std::get<0>(ran[end]) == step && std::get<1>(ran[end]) == rank; ++end) {
       distinct += end == i || std::get<2>(ran[end]) != std::get<2>(ran[end - 1]);
@@ -186,10 +187,17 @@ Result<RecordedTimeline> read_timeline(const std::filesystem::path& path) {
   }
   RecordedTimeline recorded;
   RETURN_IF_ERROR(read_run((*json)["moecast"], file, recorded));
-  Result<StepPlan> plan = build_step_plan(request_of(recorded.info.workload));
-  if (!plan.ok()) return Error{ErrorKind::BadInput, file, "/moecast/workload: " + plan.error().text()};
+  Result<std::vector<StepPlan>> plans = build_stage_plans(request_of(recorded.info.workload));
+  if (!plans.ok()) return Error{ErrorKind::BadInput, file, "/moecast/workload: " + plans.error().text()};
   Timeline& timeline = recorded.timeline;
-  timeline.plan = std::move(plan).value();
+  timeline.plan = std::move(plans->front());
+  timeline.later_stages.assign(std::make_move_iterator(plans->begin() + 1), std::make_move_iterator(plans->end()));
+  if (timeline.rank_count % timeline.stage_count() != 0) {
+    return Error{ErrorKind::BadInput, file,
+                 fmt::format("/moecast/rank_count: expected a multiple of the {} stages of its "
+                             "workload, found {}",
+                             timeline.stage_count(), timeline.rank_count)};
+  }
 
   Problems problems(file);
   read_events((*json)["traceEvents"], timeline, problems);

@@ -31,7 +31,8 @@ Result<Description> describe_document(const JsonDocument& document, const Comman
   if (has("workload") && has("hardware")) {
     const Result<Scenario> scenario = read_scenario(document);
     if (!scenario.ok()) return scenario.error();
-    Result<Description> out = describe_workload("scenario", scenario->name, scenario->workload);
+    Result<Description> out =
+        describe_workload("scenario", scenario->name, scenario->workload, scenario->hardware.device.memory);
     if (out.ok()) append(*out, describe_profile(scenario->hardware));
     return out;
   }

@@ -1,14 +1,18 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "hwprofiles/profile_json.h"
+#include "models/attribution.h"
 #include "models/metrics.h"
 #include "models/state_inventory.h"
 #include "models/timeline_json.h"
 #include "sim/scenario.h"
 #include "tools/campaign_run.h"
 #include "tools/command.h"
+#include "tools/memory_report.h"
 #include "tools/output.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
@@ -31,6 +35,25 @@ Result<Scenario> load_scenario(const CommandContext& context, const JsonDocument
   return read_scenario(document, std::move(profile));
 }
 
+/// Largest first, what there is of them: "compute 71 %, all-to-all 20 %, ...".
+std::string attribution_text(const StepAttribution& attribution) {
+  auto all = parts(attribution);
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (const auto& [name, time] : all) {
+    const double share = seconds(attribution.step) > 0 ? seconds(time) / seconds(attribution.step) : 0;
+    if (share < 0.005) continue;
+    text += fmt::format("{}{} {:.0f} %", text.empty() ? "" : ", ", name, 100 * share);
+  }
+  return text;
+}
+
+Json attribution_json(const StepAttribution& attribution) {
+  Json json = {{"step_ns", attribution.step.count()}};
+  for (const auto& [name, time] : parts(attribution)) json[std::string(name)] = time.count();
+  return json;
+}
+
 Json summary_json(const Scenario& scenario, const Timeline& timeline) {
   return {{"schema", "moecast.simulate/1"},
           {"name", scenario.name},
@@ -40,6 +63,8 @@ Json summary_json(const Scenario& scenario, const Timeline& timeline) {
           {"ranks", timeline.rank_count},
           {"step_metrics", to_json(step_metrics(timeline))},
           {"bound_metrics", to_json(bound_metrics(timeline))},
+          {"attribution", attribution_json(attribute(timeline))},
+          {"memory", to_json(report_memory(scenario.workload, scenario.hardware.device.memory))},
           {"operators", to_json(operator_metrics(timeline))}};
 }
 
@@ -49,6 +74,10 @@ std::string summary(const Scenario& scenario, const Timeline& timeline, const St
   table.row({"hardware", fmt::format("{}, {} ranks", scenario.hardware.name, timeline.rank_count)});
   table.row({"step", pretty(metrics.step_time)});
   add_communication_rows(timeline, table);
+  table.row({"time", attribution_text(attribute(timeline))});
+  if (const Bytes device = scenario.hardware.device.memory; device.count() > 0) {
+    table.row({"memory", to_text(report_memory(scenario.workload, device))});
+  }
   return fmt::format("{}\n{}", style.paint(scenario.name, Tone::Strong), table.text(style, "  "));
 }
 

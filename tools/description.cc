@@ -11,6 +11,7 @@
 #include "models/model_costs.h"
 #include "models/moe_model_names.h"
 #include "models/state_inventory.h"
+#include "tools/memory_report.h"
 #include "tools/table.h"
 
 namespace moecast {
@@ -132,26 +133,41 @@ std::string schedule_text(const Schedule& schedule) {
          fmt::format(", experts in {} forward, {} backward", slot(schedule.forward_slot), slot(schedule.backward_slot));
 }
 
+std::string parallel_text(const ParallelLayout& layout) {
+  std::string text = fmt::format("data {}, expert {}, tensor {}, pipeline {}, ZeRO {}", layout.data, layout.expert,
+                                 layout.tensor, layout.pipeline, layout.zero_stage);
+  if (layout.context > 1) text += fmt::format(", context {}", layout.context);
+  if (layout.sequence_parallel) text += ", sequence parallel";
+  if (layout.virtual_stages > 1) text += fmt::format(", {} virtual stages", layout.virtual_stages);
+  if (layout.pipeline_schedule == PipelineSchedule::ZeroBubble) text += ", zero bubble";
+  if (layout.recomputation == Recomputation::Selective) text += ", attention core computed again";
+  if (layout.recomputation == Recomputation::Full) text += ", blocks computed again";
+  return text;
+}
+
 void add_workload_facts(const Workload& workload, std::vector<Fact>& facts) {
   const ParallelLayout& layout = workload.layout;
   const Batch& batch = workload.batch;
   facts.push_back(count("ranks", "rank_count", layout.world_size()));
-  facts.push_back(words("parallel", "parallel",
-                        fmt::format("data {}, expert {}, tensor {}, pipeline {}, ZeRO {}", layout.data, layout.expert,
-                                    layout.tensor, layout.pipeline, layout.zero_stage)));
+  facts.push_back(words("parallel", "parallel", parallel_text(layout)));
   facts.push_back(
       words("batch of a rank", "batch",
             fmt::format("{} x {} sequences of {} tokens", batch.micro_batch_count, batch.micro_batch, batch.sequence)));
   facts.push_back(words("schedule", "schedule", schedule_text(workload.schedule)));
-  Precision precision;
-  precision.weight = workload.bytes_per_element;
-  precision.master = workload.bytes_per_element < 4 ? 4 : 0;
-  const RankMemory bytes = rank_memory(workload.model, layout, Rank(0), precision);
-  facts.push_back(memory("weights of a rank", "weight_bytes", bytes.weight + bytes.master));
-  facts.push_back(memory("moments of a rank", "moment_bytes", bytes.moments));
-  facts.push_back(memory("gradients of a rank", "gradient_bytes", bytes.gradient));
 }
 
+void add_memory_facts(const Workload& workload, Bytes device_memory, std::vector<Fact>& facts) {
+  const MemoryReport report = report_memory(workload, device_memory);
+  const StageMemory& bytes = report.largest;
+  facts.push_back(memory("weights of a rank", "weight_bytes", bytes.weights + bytes.master));
+  facts.push_back(memory("moments of a rank", "moment_bytes", bytes.moments));
+  facts.push_back(memory("gradients of a rank", "gradient_bytes", bytes.gradients));
+  facts.push_back(memory("activations of a rank", "activation_bytes", bytes.activations));
+  facts.push_back(memory("buffers of a rank", "buffer_bytes", bytes.buffers));
+  facts.push_back(words("memory of a rank", "memory", to_text(report)));
+}
+
+/// Of a pipeline, those of its first stage.
 std::vector<OperatorRow> operator_rows(const StepPlan& plan) {
   std::map<std::pair<OpKind, Phase>, OperatorRow> rows;
   for (const Operator& op : plan.operators) {
@@ -182,19 +198,22 @@ Description describe_model(const MoeModel& model, std::int64_t sequence) {
   return out;
 }
 
-Result<Description> describe_workload(std::string_view kind, std::string_view name, const Workload& workload) {
+Result<Description> describe_workload(std::string_view kind, std::string_view name, const Workload& workload,
+                                      Bytes device_memory) {
   // Which slot is best needs operator times; the amount of work does not depend on it.
   Workload any_slot = workload;
   if (workload.schedule.kind == ScheduleKind::Shortcut) {
     any_slot.schedule.forward_slot = workload.schedule.forward_slot.value_or(1);
     any_slot.schedule.backward_slot = workload.schedule.backward_slot.value_or(1);
   }
-  const Result<StepPlan> plan = build_step_plan(request_of(any_slot));
-  if (!plan.ok()) return plan.error();
+  const Result<std::vector<StepPlan>> plans = build_stage_plans(request_of(any_slot));
+  if (!plans.ok()) return plans.error();
   Description out{std::string(kind), std::string(name)};
   add_model_facts(workload.model, out.facts);
   add_workload_facts(workload, out.facts);
-  out.operators = operator_rows(*plan);
+  add_memory_facts(workload, device_memory, out.facts);
+  out.operators = operator_rows(plans->front());
+  if (plans->size() > 1) out.facts.push_back(words("operators of", "operators_of", "a rank of the first stage"));
   return out;
 }
 

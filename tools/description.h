@@ -39,9 +39,9 @@ struct Description {
 
 /// Work and cache of a token are those in sequences of `sequence` tokens, or of the longest that the model takes.
 [[nodiscard]] Description describe_model(const MoeModel& model, std::int64_t sequence);
-/// BadInput when the workload gives no plan.
+/// BadInput when the workload gives no plan. With the memory of a device (0: not known) also whether a rank fits.
 [[nodiscard]] Result<Description> describe_workload(std::string_view kind, std::string_view name,
-                                                    const Workload& workload);
+                                                    const Workload& workload, Bytes device_memory = Bytes(0));
 [[nodiscard]] Description describe_profile(const HardwareProfile& profile);
 /// Adds what `more` says below what `description` says.
 void append(Description& description, const Description& more);

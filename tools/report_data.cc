@@ -45,15 +45,19 @@ StepExtent median_step(const Timeline& timeline) {
 Json timeline_json(const Timeline& timeline) {
   const StepExtent extent = median_step(timeline);
   Json operators = Json::array();
-  for (const Operator& op : timeline.plan.operators) {
-    operators.push_back({{"name", op.name()}, {"kind", to_text(op.kind)}, {"phase", to_text(op.phase)}});
+  std::vector<std::size_t> first;  // by stage: of its operators in the list
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    first.push_back(operators.size());
+    for (const Operator& each : timeline.plan_of_stage(stage).operators) {
+      operators.push_back({{"name", each.name()}, {"kind", to_text(each.kind)}, {"phase", to_text(each.phase)}});
+    }
   }
   Json rank = Json::array(), lane = Json::array(), op = Json::array(), start = Json::array(), end = Json::array();
   for (const Span& span : timeline.spans) {
     if (span.step != extent.step || span.rank.value() >= kShownRanks) continue;
     rank.push_back(span.rank.value());
     lane.push_back(to_text(span.lane));
-    op.push_back(span.op.value());
+    op.push_back(first[static_cast<std::size_t>(timeline.stage_of(span.rank))] + span.op.index());
     start.push_back((span.start - extent.start).count());
     end.push_back((span.end - extent.start).count());
   }
@@ -82,21 +86,23 @@ Json run_json(const std::optional<RunResult>& run) {
 }
 
 /// "compute", or "compute, comm" where a kind has operators on both.
-std::string lanes_of(const StepPlan& plan, OpKind kind, Phase phase) {
+std::string lanes_of(const Timeline& timeline, OpKind kind, Phase phase) {
   std::vector<Lane> lanes;
-  for (const Operator& op : plan.operators) {
-    if (op.kind != kind || op.phase != phase) continue;
-    if (std::find(lanes.begin(), lanes.end(), op.lane) == lanes.end()) lanes.push_back(op.lane);
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    for (const Operator& op : timeline.plan_of_stage(stage).operators) {
+      if (op.kind != kind || op.phase != phase) continue;
+      if (std::find(lanes.begin(), lanes.end(), op.lane) == lanes.end()) lanes.push_back(op.lane);
+    }
   }
   std::string out;
   for (const Lane lane : lanes) out += (out.empty() ? "" : ", ") + std::string(to_text(lane));
   return out;
 }
 
-Json operator_json(const StepPlan& plan, OpKind kind, Phase phase, Json measured, Json predicted) {
+Json operator_json(const Timeline& timeline, OpKind kind, Phase phase, Json measured, Json predicted) {
   return {{"kind", to_text(kind)},
           {"phase", to_text(phase)},
-          {"lane", lanes_of(plan, kind, phase)},
+          {"lane", lanes_of(timeline, kind, phase)},
           {"measured_ns", std::move(measured)},
           {"predicted_ns", std::move(predicted)}};
 }
@@ -107,8 +113,8 @@ Json single_operators(const RunResult& run) {
   Json out = Json::array();
   for (const OperatorMetrics& each : operator_metrics(timeline)) {
     const Json time = each.total_per_step.count();
-    out.push_back(run.measured() ? operator_json(timeline.plan, each.kind, each.phase, time, nullptr)
-                                 : operator_json(timeline.plan, each.kind, each.phase, nullptr, time));
+    out.push_back(run.measured() ? operator_json(timeline, each.kind, each.phase, time, nullptr)
+                                 : operator_json(timeline, each.kind, each.phase, nullptr, time));
   }
   return out;
 }
@@ -125,7 +131,7 @@ Json variant_json(const ReportVariant& variant) {
     out["operators"] = Json::array();
     for (const OperatorComparison& each : comparison.operators) {
       out["operators"].push_back(
-          operator_json(measured.plan, each.kind, each.phase, each.measured.count(), each.predicted.count()));
+          operator_json(measured, each.kind, each.phase, each.measured.count(), each.predicted.count()));
     }
   } else {
     out["operators"] = single_operators(variant.measured ? *variant.measured : *variant.predicted);

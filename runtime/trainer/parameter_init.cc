@@ -30,16 +30,29 @@ void draw(const Parameter& parameter, const Start& start, std::uint64_t seed, st
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(start.deviation * random.normal(0, i));
 }
 
+/// The whole weight, and the master or this rank's share of it.
+template <typename T>
+void initialise_tensor(ParameterStore& store, const ParameterStore::Entry& entry, const std::vector<T>& values,
+                       Backend& backend) {
+  constexpr Lane kLane = Lane::Compute;
+  const Tensor master = store.share(Component::Master, entry);
+  if (master.element_count() > 0) backend.upload(kLane, master, values.data() + entry.share.begin);
+  const Tensor weight = store.tensor(Component::Weight, entry);
+  if (weight.data != master.data) {
+    const Tensor gradient = store.tensor(Component::Gradient, entry);  // all of it, in the masters' type
+    backend.upload(kLane, gradient, values.data());
+    gradient.dtype == weight.dtype ? backend.copy(kLane, weight, gradient) : backend.cast(kLane, weight, gradient);
+    backend.fill(kLane, gradient, 0);
+  }
+  backend.synchronize(kLane);  // `values` is used again
+}
+
 template <typename T>
 void initialise_as(ParameterStore& store, std::int64_t layer_count, std::uint64_t seed, Backend& backend) {
   std::vector<T> values;
   for (const ParameterStore::Entry& entry : store.entries()) {
     draw(entry.parameter, start_of(entry.parameter, layer_count), seed, values);
-    const Tensor master = store.tensor(Component::Master, entry);
-    backend.upload(Lane::Compute, master, values.data());
-    backend.synchronize(Lane::Compute);  // `values` is used again
-    const Tensor weight = store.tensor(Component::Weight, entry);
-    if (weight.data != master.data) backend.cast(Lane::Compute, weight, master);
+    initialise_tensor(store, entry, values, backend);
   }
 }
 

@@ -49,7 +49,8 @@ Status RankTrainer::allocate() {
   const MoeModel& model = workload.model;
   const DType compute = compute_type(workload);
   Result<ParameterStore> store =
-      ParameterStore::make(parameters_of_rank(model, workload.layout, options_.rank), compute, options_.backend);
+      ParameterStore::make(parameters_of_rank(model, workload.layout, options_.rank), compute, options_.backend,
+                           state_division(workload.layout, options_.rank));
   if (!store.ok()) return store.error();
   store_ = std::make_unique<ParameterStore>(std::move(store).value());
   initialise(*store_, model.layer_count(), options_.seed, options_.backend);

@@ -32,14 +32,18 @@ void update_class(StepContext& context, ParameterClass of) {
                         store.flat(Component::Weight, of));
 }
 
-}  // namespace
-
-/// The loss is scaled by one over all tokens of the step, so the sum over ranks is the gradient of the mean.
-Status reduce_gradients(StepContext& context, Group group) {
-  const Tensor buffer = group == Group::Data ? context.store.flat_dense(Component::Gradient)
-                                             : context.store.flat_expert(Component::Gradient);
-  return context.groups.at(group).all_reduce(buffer);
+/// What the next backward adds to. Working gradients of ZeRO 2 are cleared when they are reduced.
+void clear_gradients(StepContext& context, bool expert) {
+  const ParameterStore& store = context.store;
+  const StateDivision& division = store.division();
+  const bool reduced = division.sharded(expert) && division.zero_stage >= 2;
+  const Tensor gradients = reduced || !division.sharded(expert) ? (expert ? store.flat_expert(Component::Gradient)
+                                                                          : store.flat_dense(Component::Gradient))
+                                                                : store.whole_gradients(expert);
+  if (gradients.element_count() > 0) context.backend.fill(kLane, gradients, 0);
 }
+
+}  // namespace
 
 void local_gradient_norm(StepContext& context) {
   context.backend.squared_norm(kLane, context.store.flat_dense(Component::Gradient), dense_norm(context), false);
@@ -47,8 +51,8 @@ void local_gradient_norm(StepContext& context) {
   context.backend.squared_norm(kLane, context.store.flat_expert(Component::Gradient), expert_norm(context), false);
 }
 
-Status reduce_gradient_norm(StepContext& context) {
-  return context.groups.at(Group::Expert).all_reduce(expert_norm(context));
+Status reduce_gradient_norm(StepContext& context, Group group) {
+  return context.groups.at(group).all_reduce(group == Group::Data ? dense_norm(context) : expert_norm(context));
 }
 
 void update_parameters(StepContext& context) {
@@ -59,8 +63,7 @@ void update_parameters(StepContext& context) {
                                   ParameterClass::ExpertNoDecay}) {
     update_class(context, of);
   }
-  context.backend.fill(kLane, context.store.flat_dense(Component::Gradient), 0);
-  if (has_experts(context)) context.backend.fill(kLane, context.store.flat_expert(Component::Gradient), 0);
+  for (const bool expert : {false, true}) clear_gradients(context, expert);
 }
 
 }  // namespace moecast

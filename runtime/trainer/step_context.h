@@ -91,9 +91,10 @@ void head_backward(StepContext& context);
 [[nodiscard]] Status combine_forward(StepContext& context, std::size_t block, std::size_t chunk);
 [[nodiscard]] Status combine_backward(StepContext& context, std::size_t block, std::size_t chunk);
 [[nodiscard]] Status dispatch_backward(StepContext& context, std::size_t block, std::size_t chunk);
-[[nodiscard]] Status reduce_gradients(StepContext& context, Group group);
+[[nodiscard]] Status reduce_gradients(StepContext& context, const Operator& op);
+[[nodiscard]] Status gather_weights(StepContext& context, const Operator& op);
 void local_gradient_norm(StepContext& context);
-[[nodiscard]] Status reduce_gradient_norm(StepContext& context);
+[[nodiscard]] Status reduce_gradient_norm(StepContext& context, Group group);
 void update_parameters(StepContext& context);
 
 }  // namespace moecast

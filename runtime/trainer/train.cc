@@ -33,7 +33,7 @@ Status check_layout(const TrainConfig& config) {
        {std::pair("tensor", layout.tensor), {"pipeline", layout.pipeline}, {"context", layout.context}}) {
     if (degree > 1) problems.push_back(fmt::format("{} {}: expected 1", name, degree));
   }
-  if (layout.zero_stage > 0) problems.push_back(fmt::format("zero_stage {}: expected 0", layout.zero_stage));
+  if (layout.zero_stage > 2) problems.push_back(fmt::format("zero_stage {}: expected 0, 1 or 2", layout.zero_stage));
   if (layout.recomputation != Recomputation::None) problems.push_back("recomputation: expected \"none\"");
   if (problems.empty()) return {};
   return bad(config.name,

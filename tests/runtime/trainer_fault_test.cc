@@ -125,8 +125,14 @@ TEST(TrainingFault, WhatThisBackendCannotDoIsSaidBeforeAnythingRuns) {
     EXPECT_EQ(must_fail(config).kind, ErrorKind::Unavailable);
   }
   config = train_config(two_ranks(), text, 10);
-  config.workload.layout.zero_stage = 1;
-  EXPECT_EQ(must_fail(config).kind, ErrorKind::BadInput);
+  config.workload.layout.zero_stage = 3;
+  config.workload.layout.tensor = 2;
+  config.workload.layout.recomputation = Recomputation::Full;
+  const Error error = must_fail(config);
+  EXPECT_EQ(error.kind, ErrorKind::BadInput);
+  for (const char* part : {"tensor 2", "zero_stage 3: expected 0, 1 or 2", "recomputation"}) {
+    expect_contains(error.text(), part);
+  }
 }
 
 TEST(TrainingFault, StopFlagEndsAfterTheCurrentStepAsInterrupted) {

@@ -122,6 +122,20 @@ TEST(PlannedKernels, ChunksOverFourRanksInTwoExpertGroups) {
   expect_planned_kernels(workload);
 }
 
+TEST(PlannedKernels, ShardedOptimizer) {
+  // Widths that the ranks divide: the plan is that of a rank with full shards.
+  for (const int stage : {1, 2}) {
+    Workload workload = tiny_workload();
+    set_capacity(workload, 2);
+    workload.layout.data = workload.layout.expert = 2;
+    workload.layout.zero_stage = stage;
+    workload.batch.micro_batch_count = 2;
+    expect_planned_kernels(workload);
+    workload.layout.expert = 1;
+    expect_planned_kernels(workload);
+  }
+}
+
 TEST(PlannedKernels, LlamaStyleWithRopeSwiGluAndAnOutputProjection) {
   Workload workload = tiny_workload();
   use_llama_style(workload);
