@@ -45,8 +45,8 @@ class Problems {
   }
 
   [[nodiscard]] std::int64_t span(const ClusterPart& part) const {
-    if (part.gpus) return *part.gpus;
-    return part.nodes.value_or(cluster_.node_count) * cluster_.node_gpus;
+    const std::int64_t own = part.gpus ? *part.gpus : part.nodes.value_or(cluster_.node_count) * cluster_.node_gpus;
+    return std::min(own, cluster_.gpu_count());
   }
 
   void check_part(std::size_t index) {
@@ -74,12 +74,13 @@ class Problems {
     const std::int64_t own = span(part);
     const std::int64_t node = cluster_.node_gpus;
     const std::string key = part.nodes ? "nodes" : "gpus";
-    if (own % node != 0 && (own > node || node % own != 0)) {
+    const bool all = own == cluster_.gpu_count();
+    if (!all && own % node != 0 && (own > node || node % own != 0)) {
       add(part, key, "out-of-range", fmt::format("a divisor or a multiple of the {} GPUs of a node", node),
           std::to_string(own));
     }
     const std::int64_t under = below == nullptr ? 1 : span(*below);
-    if (own < under || own % under != 0) {
+    if (own < under || (!all && own % under != 0)) {
       add(part, key, "out-of-range", fmt::format("a multiple of the {} GPUs of a {}", under, part.joins),
           std::to_string(own));
     }

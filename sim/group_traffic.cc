@@ -23,8 +23,8 @@ std::size_t TrafficBuilder::cell(std::int64_t block, std::int64_t lanes) {
     if (cells_[i].block == block && cells_[i].lanes == lanes) return i;
   }
   const std::int64_t blocks = (topology_.gpu_count() + block - 1) / block;
-  cells_.push_back(
-      {block, lanes, std::vector<std::int32_t>(static_cast<std::size_t>(blocks * std::max<std::int64_t>(1, lanes)))});
+  const auto keys = static_cast<std::size_t>(blocks * std::max<std::int64_t>(1, lanes));
+  cells_.push_back({block, lanes, std::vector<std::int32_t>(keys), {}});
   return cells_.size() - 1;
 }
 
@@ -90,6 +90,7 @@ void TrafficBuilder::count_members(std::span<const std::int32_t> gpus, int sign)
 
 void TrafficBuilder::load(std::int32_t resource, double amount) {
   double& sum = loads_[static_cast<std::size_t>(resource)];
+  if (amount == 0) return;
   if (sum == 0) loaded_.push_back(resource);
   sum += amount;
 }
@@ -188,6 +189,43 @@ void TrafficBuilder::build(Pattern pattern, std::span<const std::int32_t> gpus, 
       add_path(gpus[0], gpus[1]);
       break;
   }
+  write(traffic);
+}
+
+void TrafficBuilder::build_unbalanced(std::span<const std::int32_t> gpus, std::span<const double> received_shares,
+                                      GroupTraffic& traffic) {
+  ASSERT(gpus.size() == received_shares.size(), "{} members, {} shares", gpus.size(), received_shares.size());
+  count_members(gpus, 1);
+  for (Cell& each : cells_) {
+    each.sums.assign(each.counts.size(), 0);
+    for (std::size_t i = 0; i < gpus.size(); ++i) {
+      each.sums[static_cast<std::size_t>(key(each, gpus[i]))] += received_shares[i];
+    }
+  }
+  for (std::size_t part = 0; part < steps_.size(); ++part) {
+    for (std::size_t i = 0; i < gpus.size(); ++i) {
+      double senders = 0, sent = 0;
+      for (const Term& term : steps_[part].joined) {
+        const Cell& of = cells_[term.cell];
+        const auto at = static_cast<std::size_t>(key(of, gpus[i]));
+        senders += term.sign * of.counts[at];
+        sent += term.sign * of.sums[at];
+      }
+      if (senders <= 0) continue;
+      const double received = senders * received_shares[i];
+      for (const std::size_t through : topology_.chain(part)) {
+        load(topology_.uplink(through, gpus[i]), std::max(0.0, sent));
+        load(topology_.downlink(through, gpus[i]), received);
+        const auto inner = topology_.inner(through, gpus[i]);
+        if (inner) load(*inner, std::max(0.0, sent) + (through == part ? 0 : received));
+      }
+    }
+  }
+  count_members(gpus, -1);
+  write(traffic);
+}
+
+void TrafficBuilder::write(GroupTraffic& traffic) {
   traffic.uses.clear();
   traffic.heaviest_load.assign(topology_.parts().size(), 0);
   for (const std::int32_t resource : loaded_) {

@@ -34,6 +34,11 @@ class TrafficBuilder {
 
   /// `gpus`: the members, ascending (point-to-point: sender, receiver).
   void build(Pattern pattern, std::span<const std::int32_t> gpus, GroupTraffic& traffic);
+  /// An unbalanced direct all-to-all, by rank: of what every member sends, one unit, the share received_shares[i] goes
+  /// to member i (itself included: that part stays). The shares sum to 1. With equal ones: build(Direct) times
+  /// (n - 1) / n.
+  void build_unbalanced(std::span<const std::int32_t> gpus, std::span<const double> received_shares,
+                        GroupTraffic& traffic);
 
  private:
   /// A set of GPUs around each GPU: a block of consecutive ones, or those with its lane in such a block.
@@ -41,6 +46,7 @@ class TrafficBuilder {
     std::int64_t block = 1;
     std::int64_t lanes = 0;  // in a node; 0: all GPUs of the block
     std::vector<std::int32_t> counts;
+    std::vector<double> sums;  // of shares; empty until an unbalanced pattern is built
   };
   struct Term {
     std::size_t cell = 0;
@@ -66,6 +72,7 @@ class TrafficBuilder {
   void add_direct_by(std::span<const std::int32_t> gpus, std::int64_t block, bool by_lane, double unit);
   void add_ring(std::span<const std::int32_t> gpus);
   void add_path(std::int64_t from, std::int64_t to);
+  void write(GroupTraffic& traffic);
 
   const Topology& topology_;
   std::int64_t rail_lanes_ = 0;  // of the cluster's rails, in one node

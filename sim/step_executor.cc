@@ -45,6 +45,8 @@ StepExecutor::StepExecutor(std::span<const StepPlan> stages, const ParallelLayou
   ASSERT(costs_.interference.compute_beside_communication > 0 && costs_.interference.communication_beside_compute > 0);
   place_operators(stages);
   place_ranks();
+  all_ranks_.resize(static_cast<std::size_t>(world_size_));
+  std::iota(all_ranks_.begin(), all_ranks_.end(), 0);
 }
 
 void StepExecutor::place_operators(std::span<const StepPlan> stages) {
@@ -91,9 +93,7 @@ void StepExecutor::place_ranks() {
 
 void StepExecutor::run(std::vector<Span>& spans) {
   execute();
-  std::vector<std::int32_t> all(static_cast<std::size_t>(world_size_));
-  std::iota(all.begin(), all.end(), 0);
-  write(all, spans);
+  write(all_ranks_, spans);
 }
 
 void StepExecutor::run_classes(std::vector<Span>& spans) {

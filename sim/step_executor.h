@@ -165,6 +165,7 @@ class StepExecutor {
   std::vector<OperatorPlace> places_;
   std::size_t cell_count_ = 0;  // operators of all simulated ranks
   std::vector<RankState> fresh_ranks_;
+  std::vector<std::int32_t> all_ranks_;
 
   // The state of a run.
   EventQueue events_;
