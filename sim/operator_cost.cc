@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "base/assert.h"
@@ -72,6 +73,33 @@ class ComputeTimes {
   std::map<std::pair<OpKind, Phase>, std::pair<std::vector<Work>, Duration>> last_;
 };
 
+/// Collectives of the first rank's groups on a cluster.
+class ClusterTimes {
+ public:
+  ClusterTimes(const ParallelLayout& layout, const Cluster& cluster, AlgorithmChoice algorithms)
+      : layout_(layout), topology_(cluster), model_(topology_, std::move(algorithms)) {}
+  ClusterTimes(const ClusterTimes&) = delete;
+  ClusterTimes& operator=(const ClusterTimes&) = delete;
+
+  Duration time(const Communication& call) {
+    const bool pair = call.collective == Collective::PointToPoint;
+    auto found = shapes_.find({call.group, pair});
+    if (found == shapes_.end()) {
+      std::vector<std::int32_t> gpus;
+      for (const Rank rank : layout_.members(call.group, Rank(0))) gpus.push_back(rank.value());
+      if (pair) gpus.resize(2);
+      found = shapes_.emplace(std::pair(call.group, pair), model_.shape(gpus)).first;
+    }
+    return model_.cost(call.collective, call.buffer, found->second).time();
+  }
+
+ private:
+  ParallelLayout layout_;
+  Topology topology_;
+  CollectiveModel model_;
+  std::map<std::pair<Group, bool>, GroupShape> shapes_;
+};
+
 }  // namespace
 
 PlanCosts plan_costs(std::span<const StepPlan> stages, const ParallelLayout& layout, const HardwareProfile& hardware) {
@@ -98,10 +126,15 @@ PlanCosts plan_costs(std::span<const StepPlan> stages, const ParallelLayout& lay
   return costs;
 }
 
-OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware) {
-  return [layout, &hardware, compute = ComputeTimes(hardware.device)](const Operator& op) mutable {
+OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware, AlgorithmChoice algorithms) {
+  // Shared by the copies of a function object, which cannot hold what has no copy.
+  const auto cluster =
+      hardware.cluster ? std::make_shared<ClusterTimes>(layout, *hardware.cluster, std::move(algorithms)) : nullptr;
+  return [layout, &hardware, cluster, compute = ComputeTimes(hardware.device)](const Operator& op) mutable {
     if (!op.communication) return compute.time(op);
-    return hardware.time(*op.communication, layout.group_size(op.communication->group));
+    const std::int64_t ranks = layout.group_size(op.communication->group);
+    if (cluster && ranks > 1) return cluster->time(*op.communication);
+    return hardware.time(*op.communication, ranks);
   };
 }
 

@@ -42,6 +42,7 @@ struct PlanCosts {
 
 /// Time of an operator alone: what a schedule with slot "auto" is chosen by. Refers to `hardware`, which must outlive
 /// it.
-[[nodiscard]] OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware);
+[[nodiscard]] OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& hardware,
+                                         AlgorithmChoice algorithms = {});
 
 }  // namespace moecast

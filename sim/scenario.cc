@@ -1,13 +1,18 @@
 #include "sim/scenario.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/json_reader.h"
+#include "base/nearest.h"
+#include "hwprofiles/names.h"
 #include "hwprofiles/profile_json.h"
+#include "sim/bounds.h"
 #include "sim/operator_cost.h"
 #include "sim/step_executor.h"
 
@@ -17,6 +22,54 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kMaxSteps = 1'000'000;
+
+AlgorithmChoice read_algorithms(JsonReader& parent) {
+  AlgorithmChoice choice;
+  if (!parent.has("algorithms")) return choice;
+  JsonReader reader = parent.object("algorithms");
+  for (const Collective collective : all_collectives()) {
+    const std::string key(to_text(collective));
+    EnumNames<Algorithm> names;
+    for (const Algorithm algorithm : algorithms_of(collective)) names.emplace_back(to_text(algorithm), algorithm);
+    if (reader.has(key)) choice[collective] = reader.choice(key, names);
+  }
+  return choice;
+}
+
+std::vector<DegradedLink> read_degraded(JsonReader& parent, const HardwareProfile& hardware) {
+  std::vector<DegradedLink> degraded;
+  for (JsonReader& reader : parent.objects("degraded", true)) {
+    DegradedLink link{reader.text("part"), reader.integer("gpu", 0, hardware.rank_count() - 1),
+                      reader.number("factor", 1e-6, 1)};
+    std::vector<std::string> known;
+    if (hardware.cluster) {
+      for (const ClusterPart& part : hardware.cluster->parts) known.push_back(part.name);
+    }
+    if (std::find(known.begin(), known.end(), link.part) == known.end()) {
+      reader.problem("part", "unknown-part", fmt::format("a part of the cluster: {}", fmt::join(known, ", ")),
+                     link.part, nearest_name(link.part, known));
+    }
+    degraded.push_back(std::move(link));
+  }
+  return degraded;
+}
+
+/// The keys that only a cluster has.
+void read_cluster_keys(JsonReader& reader, Scenario& scenario) {
+  for (const std::string key : {"nodes", "algorithms", "degraded"}) {
+    if (scenario.hardware.cluster || !reader.has(key) || !reader.good()) continue;
+    reader.problem(key, "conflict",
+                   fmt::format("a hardware profile with a cluster; {} is one node", scenario.hardware.name));
+  }
+  if (scenario.hardware.cluster && reader.has("nodes")) {
+    scenario.hardware.cluster->node_count = reader.integer("nodes", 1, std::int64_t{1} << 20);
+    for (const ClusterProblem& problem : problems_of(*scenario.hardware.cluster)) {
+      reader.problem("nodes", problem.code, fmt::format("{} of {}", problem.expected, problem.part), problem.found);
+    }
+  }
+  scenario.algorithms = read_algorithms(reader);
+  scenario.degraded = read_degraded(reader, scenario.hardware);
+}
 
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Scenario& scenario) {
@@ -62,6 +115,7 @@ Result<Scenario> read_scenario(const JsonDocument& document, std::optional<Hardw
   scenario.seed = static_cast<std::uint64_t>(reader.integer("seed", 0, std::numeric_limits<std::int64_t>::max(), 0));
   if (reader.has("slowdown")) scenario.slowdown = reader.numbers("slowdown", 0.01, 100);
   scenario.expect = read_expectations(reader);
+  read_cluster_keys(reader, scenario);
   if (reader.good()) check_together(reader, scenario);
   RETURN_IF_ERROR(reader.finish());
   return scenario;
@@ -75,6 +129,12 @@ Json to_json(const Scenario& scenario) {
   json["steps"] = scenario.steps;
   json["seed"] = scenario.seed;
   if (!scenario.slowdown.empty()) json["slowdown"] = scenario.slowdown;
+  for (const auto& [collective, algorithm] : scenario.algorithms) {
+    json["algorithms"][std::string(to_text(collective))] = to_text(algorithm);
+  }
+  for (const DegradedLink& link : scenario.degraded) {
+    json["degraded"].push_back({{"part", link.part}, {"gpu", link.gpu}, {"factor", link.factor}});
+  }
   if (scenario.expect.empty()) return json;
   json["expect"] = Json::array();
   for (const Expectation& expectation : scenario.expect) json["expect"].push_back(to_json(expectation));
@@ -84,10 +144,21 @@ Json to_json(const Scenario& scenario) {
 Result<Timeline> simulate(const Scenario& scenario) {
   const ParallelLayout& layout = scenario.workload.layout;
   Result<std::vector<StepPlan>> stages =
-      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware)));
+      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
   RETURN_IF_ERROR(stages);
-  return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware,
-                             {scenario.steps, scenario.slowdown, scenario.fold});
+  PlanCosts costs = plan_costs(*stages, layout, scenario.hardware);
+  costs.algorithms = scenario.algorithms;
+  for (const DegradedLink& link : scenario.degraded) {
+    const auto part = std::find_if(scenario.hardware.cluster->parts.begin(), scenario.hardware.cluster->parts.end(),
+                                   [&](const ClusterPart& candidate) { return candidate.name == link.part; });
+    const auto index = static_cast<std::size_t>(part - scenario.hardware.cluster->parts.begin());
+    costs.degraded.emplace_back(costs.topology->uplink(index, link.gpu), link.factor);
+    costs.degraded.emplace_back(costs.topology->downlink(index, link.gpu), link.factor);
+  }
+  Timeline timeline = execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
+                                          {scenario.steps, scenario.slowdown, scenario.fold});
+  RETURN_IF_ERROR(check_bounds(timeline, layout, scenario.hardware));
+  return timeline;
 }
 
 }  // namespace moecast

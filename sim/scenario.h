@@ -13,9 +13,17 @@
 #include "hwprofiles/profile.h"
 #include "models/timeline.h"
 #include "models/workload.h"
+#include "sim/collectives.h"
 #include "sim/expectation.h"
 
 namespace moecast {
+
+/// What is left of the links between an instance of `part` and what it joins below, at the GPU `gpu`.
+struct DegradedLink {
+  std::string part;
+  std::int64_t gpu = 0;
+  double factor = 1;
+};
 
 /// One run in virtual time: what is trained, on what, and what is published about it.
 struct Scenario {
@@ -27,14 +35,19 @@ struct Scenario {
   std::uint64_t seed = 0;             // nothing is drawn yet
   std::vector<double> slowdown = {};  // of each rank's compute, as in ExecutionOptions; empty: none
   std::vector<Expectation> expect = {};
+  AlgorithmChoice algorithms = {};  // of collectives on a cluster; the others are chosen by time
+  std::vector<DegradedLink> degraded = {};
   bool fold = true;  // as in ExecutionOptions; not part of the file: it does not change the answer
 };
 
 /// Reads a scenario file:
 ///
 ///   { "name": "...", "note": "...", "workload": {...}, "hardware": "a30_pcie_8", "steps": 1, "seed": 0,
-///     "slowdown": [1, 1.2], "expect": [...] }
+///     "slowdown": [1, 1.2], "expect": [...],
+///     "nodes": 64, "algorithms": {"all_to_all": "hierarchical"},
+///     "degraded": [{"part": "leaf", "gpu": 17, "factor": 0.5}] }
 ///
+/// "nodes" (of the profile's cluster, instead of its own number), "algorithms" and "degraded" need a cluster.
 /// "hardware" names a built-in profile or a file (relative to the file in which it stands), or is a profile itself.
 /// With `profile` that one is used and "hardware" may be missing. BadInput with every problem in the file and in those
 /// that it names.

@@ -406,13 +406,13 @@ std::vector<std::pair<Rank, std::int64_t>> StepExecutor::multiplicity() const {
 }
 
 Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout& layout,
-                             const HardwareProfile& hardware, ExecutionOptions options) {
+                             const HardwareProfile& hardware, PlanCosts costs, ExecutionOptions options) {
   ASSERT(layout.world_size() <= hardware.rank_count(), "{} ranks on {} GPUs", layout.world_size(),
          hardware.rank_count());
   Timeline timeline;
   timeline.source = fmt::format("simulated: {}, {} ranks", hardware.name, layout.world_size());
   timeline.rank_count = layout.world_size();
-  StepExecutor executor(stages, layout, plan_costs(stages, layout, hardware), std::move(options));
+  StepExecutor executor(stages, layout, std::move(costs), std::move(options));
   if (hardware.cluster) {
     executor.run_classes(timeline.spans);
     if (executor.folded()) timeline.stands_for = executor.multiplicity();
@@ -426,7 +426,8 @@ Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout&
 
 Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout, const HardwareProfile& hardware,
                            ExecutionOptions options) {
-  return execute_stage_plans({plan}, layout, hardware, std::move(options));
+  PlanCosts costs = plan_costs(std::span(&plan, 1), layout, hardware);
+  return execute_stage_plans({plan}, layout, hardware, std::move(costs), std::move(options));
 }
 
 }  // namespace moecast

@@ -192,8 +192,9 @@ class StepExecutor {
 /// On a cluster it holds one rank for each class of ranks that are alike (Timeline::stands_for).
 [[nodiscard]] Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout,
                                          const HardwareProfile& hardware, ExecutionOptions options = {});
-/// One plan for each pipeline stage.
+/// One plan for each pipeline stage; `costs` as plan_costs() made them, or changed.
 [[nodiscard]] Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout& layout,
-                                           const HardwareProfile& hardware, ExecutionOptions options = {});
+                                           const HardwareProfile& hardware, PlanCosts costs,
+                                           ExecutionOptions options = {});
 
 }  // namespace moecast

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 
 #include <fmt/format.h>
 
@@ -95,14 +96,29 @@ Status write_results(const CommandContext& context, const Scenario& scenario, co
   return output->commit();
 }
 
+std::string timing_line(const Timeline& timeline, double simulating, double summing) {
+  const std::size_t simulated =
+      timeline.stands_for.empty() ? static_cast<std::size_t>(timeline.rank_count) : timeline.stands_for.size();
+  return fmt::format("  simulated in {:.3g} ms ({} of {} ranks, {} spans), summed up in {:.3g} ms\n", 1e3 * simulating,
+                     simulated, timeline.rank_count, timeline.spans.size(), 1e3 * summing);
+}
+
 Status simulate_step(const CommandContext& context, const JsonDocument& document) {
-  const Result<Scenario> scenario = load_scenario(context, document);
+  Result<Scenario> scenario = load_scenario(context, document);
   if (!scenario.ok()) return scenario.error();
+  scenario->fold = !context.arguments.flag("no-fold");
+  const auto begin = std::chrono::steady_clock::now();
   const Result<Timeline> timeline = simulate(*scenario);
+  const auto end = std::chrono::steady_clock::now();
   if (!timeline.ok()) return timeline.error();
   const Json result = summary_json(*scenario, *timeline);
+  const auto summed = std::chrono::steady_clock::now();
   RETURN_IF_ERROR(write_results(context, *scenario, *timeline, result));
   context.print(summary(*scenario, *timeline, context.style));
+  if (context.arguments.flag("timing")) {
+    const auto elapsed = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
+    context.print(timing_line(*timeline, elapsed(begin, end), elapsed(end, summed)));
+  }
   return context.print_json(result);
 }
 
@@ -120,7 +136,9 @@ std::vector<OptionSpec> options() {
                                  {.name = "profile",
                                   .kind = ValueKind::Text,
                                   .value = "PROFILE",
-                                  .help = "a built-in hardware profile or a file, instead of the scenario's"}};
+                                  .help = "a built-in hardware profile or a file, instead of the scenario's"},
+                                 {.name = "no-fold", .help = "simulate every rank, also those that are alike"},
+                                 {.name = "timing", .help = "print how long the simulation took"}};
   for (OptionSpec& each : campaign_options()) all.push_back(std::move(each));
   return all;
 }
