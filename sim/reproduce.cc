@@ -228,8 +228,8 @@ ShownValue shown(const ReproducedValue& value) {
             step->tolerance};
   }
   const auto& judged = std::get<JudgedExpectation>(value.expectation);
-  return {judged.expectation.metric, fmt::format("{:.4g}", value.published), fmt::format("{:.4g}", value.ours),
-          allowed_text(judged)};
+  return {judged.expectation.metric + (judged.expectation.relative_to ? " ratio" : ""),
+          fmt::format("{:.4g}", value.published), fmt::format("{:.4g}", value.ours), allowed_text(judged)};
 }
 
 std::string percent(double fraction) {

@@ -36,11 +36,11 @@ SpareNodes read_spares(JsonReader& cluster) {
 }
 
 CampaignCluster read_cluster(JsonReader& campaign, const CampaignSource& source) {
-  JsonReader reader = campaign.object("cluster", source.workload.has_value());
+  JsonReader reader = campaign.object("cluster", source.workload || source.broken);
   CampaignCluster cluster;
   std::optional<std::int64_t> ranks;
   if (source.workload) ranks = source.workload->layout.world_size();
-  cluster.gpus = reader.integer("gpus", 1, kMaxGpus, ranks);
+  cluster.gpus = reader.integer("gpus", 1, kMaxGpus, source.broken ? std::optional(ranks.value_or(1)) : ranks);
   if (ranks && cluster.gpus != *ranks) {
     reader.problem("gpus", "conflict", fmt::format("the {} ranks of the workload", *ranks),
                    std::to_string(cluster.gpus));
@@ -56,7 +56,10 @@ CampaignCluster read_cluster(JsonReader& campaign, const CampaignSource& source)
 void read_step(JsonReader& reader, const CampaignSource& source, CampaignTraining& training,
                std::vector<std::string>& derived) {
   const std::optional<StepTimes>& simulated = source.step;
-  training.step = reader.duration("step", simulated ? std::optional(simulated->step) : std::nullopt);
+  std::optional<Duration> fallback;
+  if (simulated) fallback = simulated->step;
+  if (source.broken) fallback = std::chrono::seconds(1);
+  training.step = reader.duration("step", fallback);
   Duration beside = training.step;
   if (simulated) {
     beside =

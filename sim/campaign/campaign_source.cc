@@ -43,8 +43,13 @@ CampaignSource read_source(JsonReader& campaign, const JsonDocument& document) {
     if (!source.workload) campaign.problem("hardware", "conflict", "\"workload\" beside it: what runs on it", "none");
     source.hardware = read_hardware(campaign, document);
   }
-  if (campaign.problem_count() != before) return {};
-  if (source.workload && source.hardware && !states_times(campaign)) simulate_step(campaign, source);
+  source.broken = campaign.problem_count() != before;
+  if (source.broken) {
+    source.workload.reset();
+  } else if (source.workload && source.hardware && !states_times(campaign)) {
+    simulate_step(campaign, source);
+    source.broken = !source.step;
+  }
   return source;
 }
 

@@ -2,7 +2,6 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "base/json_document.h"
 #include "base/json_reader.h"
@@ -18,6 +17,7 @@ struct CampaignSource {
   std::optional<Workload> workload;
   std::optional<HardwareProfile> hardware;
   std::optional<StepTimes> step;  // with both of them, and if the file does not state the times
+  bool broken = false;            // what is wrong was reported; that nothing follows from it need not be
 };
 
 /// "workload" and "hardware" of `campaign`, as in scenarios of a step. Problems go to the reader: of the simulation of

@@ -104,7 +104,7 @@ CheckpointCosts read_costs(JsonReader& campaign, const CampaignSource& source, c
   JsonReader reader = campaign.object("checkpoint");
   CheckpointCosts costs = sizes_of(campaign, source, policy);
   const CheckpointCosts planned = costs;
-  read_sizes(reader, costs, source.workload.has_value());
+  read_sizes(reader, costs, source.workload || source.broken);
   if (source.workload && campaign.good() && costs == planned) say(source, policy, costs, derived);
   costs.snapshot_rate = read_rate(reader, "snapshot_rate");
   costs.memory_load_rate = read_rate(reader, "memory_load_rate", costs.snapshot_rate);

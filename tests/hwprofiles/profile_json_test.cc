@@ -81,7 +81,7 @@ TEST(ProfileJson, EveryNumberNeedsASource) {
   const Found found = problems_after([](Json& j) { j["sources"].erase("/node"); });
   EXPECT_NE(std::find(found.begin(), found.end(), "/node/ranks missing-source"), found.end());
   EXPECT_NE(std::find(found.begin(), found.end(), "/node/all_to_all/latency missing-source"), found.end());
-  EXPECT_EQ(found.size(), 7U);  // ranks, two links of two numbers, one efficiency curve, switch bandwidth
+  EXPECT_EQ(found.size(), 9U);  // ranks, two links of two numbers, one efficiency curve, switch, two of the host link
   EXPECT_EQ(problems_after([](Json& j) { j["sources"].erase("/device/gemm"); }), Found{});  // "/device" covers it
 }
 
@@ -100,6 +100,13 @@ TEST(ProfileJson, TablesMustHaveTheShapeOfTheirAxes) {
             Found{"/device/attention_forward/curves wrong-length"});
   EXPECT_EQ(problems_after([](Json& j) { j["device"]["memory_kernels"]["copy"]["curves"][0][1][0] = "10 B"; }),
             (Found{"/device/memory_kernels/copy/curves out-of-range"}));
+}
+
+TEST(ProfileJson, TheLinkToTheHostHasABandwidth) {
+  EXPECT_EQ(problems_after([](Json& j) { j["node"]["host_link"]["bandwidth"] = "0 GB/s"; }),
+            Found{"/node/host_link/bandwidth out-of-range"});
+  EXPECT_EQ(problems_after([](Json& j) { j["node"]["host_link"].erase("shared"); }),
+            Found{"/node/host_link/shared missing-key"});
 }
 
 TEST(ProfileJson, UnknownNamesAreReportedWithTheNearest) {

@@ -267,6 +267,7 @@ TEST(CampaignWorkload, RefusesWhatDoesNotGoTogether) {
     ASSERT_FALSE(file.ok()) << pointer;
     EXPECT_EQ(exit_code(file.error().kind), 2);
     EXPECT_NE(file.error().text().find(said), std::string::npos) << file.error().text();
+    EXPECT_EQ(file.error().problems.size(), 1U) << file.error().text();  // and nothing that only follows from it
   };
   refused("/campaign/workload/parallel/data", "16", "/campaign/hardware: expected a profile of at least");
   refused("/campaign/cluster", R"({"gpus": 64})", "the 8 ranks of the workload");
