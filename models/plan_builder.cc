@@ -104,7 +104,7 @@ void PlanBuilder::late_weight_gradients() {
   for (const LateGradient& gradient : late) ++left[gradient.op.layer];
   for (const LateGradient& gradient : late) {
     const std::optional<LayerId> layer = gradient.op.layer;
-    emit_weight_gradient(gradient);
+    compute(gradient.op, collectives_before(gradient.op.kind, layer, Phase::WeightGradient, {gradient.after}));
     if (--left[layer] == 0 && layer) reduce({OpKind::Attention, layer});
   }
   close_ends();
@@ -228,29 +228,30 @@ void PlanBuilder::emit_backward(std::size_t item) {
   }
   op.phase = Phase::Backward;
   op.work = item_work(what, Phase::Backward);
-  const OpId done = compute(op, collectives_before(what.kind, what.layer, Phase::Backward, {*stream_}));
+  const bool split = splits_weights() && what.kind != OpKind::Decode && what.kind != OpKind::Embed;
+  Ids ready = collectives_before(what.kind, what.layer, Phase::Backward, {*stream_});
+  Ids weights_ready;  // what they need of other ranks travels beside the operator, ahead of what it leaves behind
+  if (split && !zero_bubble()) {
+    weights_ready = collectives_before(what.kind, what.layer, Phase::WeightGradient, {*stream_});
+  }
+  const OpId done = compute(op, std::move(ready));
   stream_ = collectives_after(what.kind, what.layer, Phase::Backward, done);
-  if (splits_weights() && what.kind != OpKind::Decode && what.kind != OpKind::Embed) {
+  if (split) {
     op.phase = Phase::WeightGradient;
     op.work = item_work(what, Phase::WeightGradient);
-    weight_gradient(std::move(op), done);
+    weight_gradient(std::move(op), done, std::move(weights_ready));
   }
   if (what.kind == OpKind::Attention) close(*what.layer);
 }
 
-void PlanBuilder::weight_gradient(Operator op, OpId after) {
-  LateGradient gradient{std::move(op), after};
+/// `after` is the backward operator; `more` is not used where the operator is put off.
+void PlanBuilder::weight_gradient(Operator op, OpId after, Ids more) {
   if (zero_bubble()) {
-    state_->late.push_back(std::move(gradient));
-  } else {
-    emit_weight_gradient(std::move(gradient));
+    state_->late.push_back({std::move(op), after});
+    return;
   }
-}
-
-void PlanBuilder::emit_weight_gradient(LateGradient gradient) {
-  const OpKind kind = gradient.op.kind;
-  Ids ready = collectives_before(kind, gradient.op.layer, Phase::WeightGradient, {gradient.after});
-  compute(std::move(gradient.op), std::move(ready));
+  more.push_back(after);
+  compute(std::move(op), std::move(more));
 }
 
 }  // namespace moecast

@@ -66,8 +66,7 @@ class PlanBuilder {
   void backward();
   void recompute_unit(std::size_t last_item);
   void emit_backward(std::size_t item);
-  void emit_weight_gradient(LateGradient gradient);
-  void weight_gradient(Operator op, OpId after);
+  void weight_gradient(Operator op, OpId after, Ids more = {});
   [[nodiscard]] std::vector<Work> item_work(const ChainItem& item, Phase phase) const;
   [[nodiscard]] const MoeSite* site_at_source(std::size_t item) const;
 

@@ -303,7 +303,7 @@ TEST(Compare, PutsCampaignsIntoOneTable) {
   const nlohmann::json campaigns = nlohmann::json::parse(outcome.out).at("campaigns");
   ASSERT_EQ(campaigns.size(), 2U);
   EXPECT_EQ(campaigns[0].at("interval_seconds"), 100);
-  EXPECT_EQ(campaigns[1].at("interval_seconds"), 1000);
+  EXPECT_DOUBLE_EQ(campaigns[1].at("interval_seconds").get<double>(), 1000);
   testing_runs::write_run(folder.path() / "a", "train", "same", std::chrono::microseconds(10),
                           ScheduleKind::Sequential);
   EXPECT_EQ(run_moecast({"compare", "often", "a"}, folder.path()).exit_code, 2);
