@@ -42,8 +42,8 @@ class JsonDocument {
   /// Sets the value at a JSON pointer ("/cluster/nodes"); `value` is JSON text, or, if it is not, a string. Missing
   /// objects on the way are made: a name that nothing reads is reported by JsonReader::finish as an unknown key.
   [[nodiscard]] Status set(std::string_view pointer, std::string_view value);
-  /// The same with the value at `origin_pointer` of `origin`, which must exist: it keeps its place there (or that of the
-  /// nearest value around it), for messages and for paths relative to its file.
+  /// The same with the value at `origin_pointer` of `origin`, which must exist: it keeps its place there (or that of
+  /// the nearest value around it), for messages and for paths relative to its file.
   [[nodiscard]] Status put(std::string_view pointer, const JsonDocument& origin, std::string_view origin_pointer);
   /// The same with a value that was computed from the one at `origin_pointer` of this document, and has its place.
   [[nodiscard]] Status put_computed(std::string_view pointer, nlohmann::ordered_json value,

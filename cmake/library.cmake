@@ -15,13 +15,18 @@ function(moecast_add_library name)
   target_link_libraries(moecast_${name} PUBLIC moecast_flags fmt::fmt ${arg_LINK})
 endfunction()
 
-# moecast_add_tests(<folder>): one test program for each kind of test in tests/<folder>, with the kind as ctest label.
+# moecast_add_tests(<folder> LINK <libraries> [HELPERS <folders>]): one test program for each kind of test in
+# tests/<folder>, with the kind as ctest label; the *_testing.cc of HELPERS are in it too.
 # foo_test.cc is a unit test; foo_contract_test.cc, foo_fault_test.cc, foo_golden_test.cc, foo_validation_test.cc,
 # foo_tidy_test.cc and foo_gpu_test.cc carry their kind in the name. foo_mpi_test.cc runs as four processes.
 function(moecast_add_tests folder)
-  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "" "LINK;HELPERS" ${ARGN})
   file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
-  file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_testing.cc)
+  set(patterns ${folder}/*_testing.cc)
+  foreach(other IN LISTS arg_HELPERS)
+    list(APPEND patterns ${other}/*_testing.cc)
+  endforeach()
+  file(GLOB helpers CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} ${patterns})
   set(rest ${all})
   foreach(kind contract fault golden validation tidy gpu)
     set(sources ${all})

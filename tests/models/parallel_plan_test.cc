@@ -162,9 +162,8 @@ TEST(ZeroPlan, ReducesABlockWhenItsLastMicroBatchIsDoneAndBesideTheNext) {
   const StepPlan plan =
       plan_of(paired_model(2, 1, true, Shortcut::Pos2), {.layout = {.data = 4, .expert = 2, .zero_stage = 1}});
   for (const Operator& op : plan.operators) {
-    if (op.kind == OpKind::GradientReduce) {
-      EXPECT_EQ(op.micro_batch, 1) << op.name();
-    }
+    if (op.kind != OpKind::GradientReduce) continue;
+    EXPECT_EQ(op.micro_batch, 1) << op.name();
   }
   const Operator& reduce = named(plan, "L3.GradientReduce.B.data", 1);
   EXPECT_TRUE(waits_for(plan, reduce, named(plan, "L3.Gate.B", 1)));

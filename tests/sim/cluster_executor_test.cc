@@ -240,8 +240,12 @@ TEST(ClusterExecutor, MessagesMatchInTheirOrderOverSteps) {
   options.steps = 4;
   const std::vector<Span> spans = run(stages, layout, stages.costs(layout, on(rail_cluster(1))), options).spans;
   ASSERT_EQ(spans.size(), 48U);
-  for (const Span& span : spans) EXPECT_LE(span.start, span.end);
-  EXPECT_GE(spans.back().end, Instant(Duration(12 * 30'000)));
+  Instant last{};
+  for (const Span& span : spans) {
+    EXPECT_LE(span.start, span.end);
+    last = std::max(last, span.end);
+  }
+  EXPECT_GE(last, Instant(Duration(12 * 30'000)));
 }
 
 TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
