@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "base/result.h"
 #include "models/timeline.h"
 #include "runtime/comm/mpi.h"
+#include "runtime/trainer/checkpoint_report.h"
 #include "runtime/trainer/train_config.h"
 
 namespace moecast {
@@ -45,10 +47,12 @@ struct TrainResult {
   double tokens_per_second = 0;  // all ranks, steps after warm-up
   Schedule schedule = {};        // slots resolved
   std::vector<ExpertLoad> expert_load;
-  std::string backend;  // "cpu"
-  std::string device;   // "Intel(R) Xeon(R) ..."
-  bool paced = false;   // links were slowed on purpose
-  Timeline timeline;    // steps after warm-up, at most kTimelineSteps
+  std::string backend;          // "cpu"
+  std::string device;           // "Intel(R) Xeon(R) ..."
+  bool paced = false;           // links were slowed on purpose
+  Timeline timeline;            // steps after warm-up, at most kTimelineSteps
+  std::int64_t first_step = 0;  // updates that this run began with (--resume); `loss` and `steps` are of those after it
+  std::optional<CheckpointReport> checkpoints = std::nullopt;
 };
 
 inline constexpr std::int64_t kTimelineSteps = 64;
