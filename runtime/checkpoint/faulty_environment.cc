@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 namespace moecast {
 
@@ -50,6 +51,11 @@ std::int64_t FaultyEnvironment::operation_count() const {
   return operations_;
 }
 
+void FaultyEnvironment::flip_next_append() {
+  const std::lock_guard lock(mutex_);
+  flip_next_ = true;
+}
+
 void FaultyEnvironment::hold_appends() {
   const std::lock_guard lock(mutex_);
   held_ = true;
@@ -61,6 +67,11 @@ void FaultyEnvironment::release_appends() {
     held_ = false;
   }
   released_.notify_all();
+}
+
+bool FaultyEnvironment::take_flip() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(flip_next_, false);
 }
 
 FaultyEnvironment::Fate FaultyEnvironment::next() {
@@ -113,7 +124,7 @@ Status FaultyEnvironment::append(OutputFile& file, const fs::path& path, std::sp
   }
   if (rate) std::this_thread::sleep_for(Bytes(static_cast<std::int64_t>(data.size())) / *rate);
   const std::size_t fitting = take_space(data.size());
-  if (fate == Fate::Flips && fitting > 0) {
+  if (fitting > 0 && (take_flip() || fate == Fate::Flips)) {
     std::vector<std::byte> copy(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(fitting));
     copy[fitting / 2] ^= std::byte{1};
     RETURN_IF_ERROR(file.append(copy));
