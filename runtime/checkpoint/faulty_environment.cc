@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <thread>
-#include <utility>
 
 namespace moecast {
 
@@ -51,11 +50,6 @@ std::int64_t FaultyEnvironment::operation_count() const {
   return operations_;
 }
 
-void FaultyEnvironment::flip_next_append() {
-  const std::lock_guard lock(mutex_);
-  flip_next_ = true;
-}
-
 void FaultyEnvironment::hold_appends() {
   const std::lock_guard lock(mutex_);
   held_ = true;
@@ -67,11 +61,6 @@ void FaultyEnvironment::release_appends() {
     held_ = false;
   }
   released_.notify_all();
-}
-
-bool FaultyEnvironment::take_flip() {
-  const std::lock_guard lock(mutex_);
-  return std::exchange(flip_next_, false);
 }
 
 FaultyEnvironment::Fate FaultyEnvironment::next() {
@@ -97,10 +86,10 @@ Status FaultyEnvironment::alive(const fs::path& path) const {
   return stopped_ ? Status(dead(path)) : Status();
 }
 
-std::optional<BytesPerSecond> FaultyEnvironment::wait_for_release() {
+StorageFaults FaultyEnvironment::wait_for_release() {
   std::unique_lock lock(mutex_);
   released_.wait(lock, [this] { return !held_; });
-  return faults_.rate;
+  return faults_;
 }
 
 std::size_t FaultyEnvironment::take_space(std::size_t size) {
@@ -114,7 +103,7 @@ std::size_t FaultyEnvironment::take_space(std::size_t size) {
 }
 
 Status FaultyEnvironment::append(OutputFile& file, const fs::path& path, std::span<const std::byte> data) {
-  const std::optional<BytesPerSecond> rate = wait_for_release();
+  const StorageFaults faults = wait_for_release();
   const Fate fate = next();
   if (fate == Fate::Fails) return injected(path);
   if (fate == Fate::IsDead) return dead(path);
@@ -122,9 +111,9 @@ Status FaultyEnvironment::append(OutputFile& file, const fs::path& path, std::sp
     const Status half = file.append(data.first(data.size() / 2));
     return half.ok() ? Status(dead(path)) : half;
   }
-  if (rate) std::this_thread::sleep_for(Bytes(static_cast<std::int64_t>(data.size())) / *rate);
+  if (faults.rate) std::this_thread::sleep_for(Bytes(static_cast<std::int64_t>(data.size())) / *faults.rate);
   const std::size_t fitting = take_space(data.size());
-  if (fitting > 0 && (take_flip() || fate == Fate::Flips)) {
+  if (fitting > 0 && (faults.flip_all || fate == Fate::Flips)) {
     std::vector<std::byte> copy(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(fitting));
     copy[fitting / 2] ^= std::byte{1};
     RETURN_IF_ERROR(file.append(copy));

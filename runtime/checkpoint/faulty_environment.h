@@ -18,6 +18,7 @@ struct StorageFaults {
   /// anything after it.
   std::optional<std::int64_t> stop_at = std::nullopt;
   std::optional<std::int64_t> flip_at = std::nullopt;  // if this operation is an append, one bit of it is turned over
+  bool flip_all = false;                               // so does one bit of every append
   std::optional<Bytes> capacity = std::nullopt;        // appends beyond this many bytes find the storage full
   std::optional<BytesPerSecond> rate = std::nullopt;   // appends take at least bytes / rate
 };
@@ -30,7 +31,6 @@ class FaultyEnvironment final : public Environment {
 
   void set_faults(const StorageFaults& faults);  // operations go on being counted
   [[nodiscard]] std::int64_t operation_count() const;
-  void flip_next_append();  // one bit of it
   /// Appends wait between these two calls: "the disk is slow", without a clock.
   void hold_appends();
   void release_appends();
@@ -53,10 +53,9 @@ class FaultyEnvironment final : public Environment {
   [[nodiscard]] Status change(const std::filesystem::path& path);  // an operation without data
   [[nodiscard]] Status alive(const std::filesystem::path& path) const;
   [[nodiscard]] Status append(OutputFile& file, const std::filesystem::path& path, std::span<const std::byte> data);
-  [[nodiscard]] bool take_flip();
   /// How much of `size` still fits; takes it.
   [[nodiscard]] std::size_t take_space(std::size_t size);
-  [[nodiscard]] std::optional<BytesPerSecond> wait_for_release();
+  [[nodiscard]] StorageFaults wait_for_release();
 
   Environment& inner_;
   mutable std::mutex mutex_;
@@ -64,7 +63,6 @@ class FaultyEnvironment final : public Environment {
   StorageFaults faults_;
   std::int64_t operations_ = 0;
   std::int64_t bytes_ = 0;  // appended so far
-  bool flip_next_ = false;
   bool held_ = false;
   bool stopped_ = false;
 };

@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 
 const EnumNames<FaultKind> kKinds = {{"kill_rank", FaultKind::KillRank},
                                      {"lose_node", FaultKind::LoseNode},
-                                     {"flip_bit", FaultKind::FlipBit},
+                                     {"flip_bits", FaultKind::FlipBits},
                                      {"fill_disk", FaultKind::FillDisk},
                                      {"slow_disk", FaultKind::SlowDisk}};
 constexpr std::size_t kMaxFaults = 10'000;  // of one entry with "mean_steps"
@@ -37,7 +37,7 @@ std::vector<std::int64_t> read_ranks(JsonReader& reader, const Fault& fault, std
     return ranks;
   }
   if (reader.has("rank")) return {reader.integer("rank", 0, rank_count - 1)};
-  if (!fault.kills() && fault.kind != FaultKind::FlipBit) return {};
+  if (!fault.kills()) return {};
   reader.problem("rank", "missing-key", "the rank that is concerned");
   return {0};
 }
@@ -53,8 +53,9 @@ FaultEntry read_fault(JsonReader& reader, std::int64_t rank_count, std::int64_t 
     fault.step = reader.integer("step", 0, step_count);
   }
   if (!entry.draws_rank) fault.ranks = read_ranks(reader, fault, rank_count);
-  if (fault.kills()) fault.operator_name = reader.text("operator", "");
-  if (fault.kind == FaultKind::FillDisk || fault.kind == FaultKind::SlowDisk) {
+  if (fault.kills()) {
+    fault.operator_name = reader.text("operator", "");
+  } else {
     fault.step_count = reader.integer("steps", 1, step_count, fault.step_count);
   }
   if (fault.kind == FaultKind::SlowDisk) fault.rate = reader.bytes_per_second("rate");
@@ -92,8 +93,8 @@ std::string Fault::text() const {
       return fmt::format("{} killed at {}", who, where);
     case FaultKind::LoseNode:
       return fmt::format("node of {} lost with its memory at {}", who, where);
-    case FaultKind::FlipBit:
-      return fmt::format("bit flipped in what {} writes from {} on", who, when);
+    case FaultKind::FlipBits:
+      return fmt::format("disk of {} turns bits at {} and the {} after it", who, when, step_count - 1);
     case FaultKind::FillDisk:
       return fmt::format("disk of {} full at {} and the {} after it", who, when, step_count - 1);
     case FaultKind::SlowDisk:
@@ -126,14 +127,11 @@ std::optional<Fault> FaultSchedule::take_killer() {
 void FaultSchedule::begin_step(Rank rank, std::int64_t step, FaultyEnvironment& environment) {
   const std::lock_guard lock(mutex_);
   StorageFaults due;
-  for (Entry& entry : entries_) {
+  for (const Entry& entry : entries_) {
     const Fault& fault = entry.fault;
     if (!fault.concerns(rank) || step < fault.step) continue;
-    if (fault.kind == FaultKind::FlipBit && !entry.struck) {
-      entry.struck = true;
-      environment.flip_next_append();
-    }
     if (step >= fault.step + fault.step_count) continue;
+    due.flip_all = due.flip_all || fault.kind == FaultKind::FlipBits;
     if (fault.kind == FaultKind::FillDisk) due.capacity = Bytes(0);
     if (fault.kind == FaultKind::SlowDisk) due.rate = fault.rate;
   }
@@ -160,7 +158,7 @@ Json to_json(const std::vector<Fault>& faults) {
     Json json = {{"kind", name_of(kKinds, fault.kind)}, {"step", fault.step}};
     if (!fault.ranks.empty()) json["ranks"] = fault.ranks;
     if (!fault.operator_name.empty()) json["operator"] = fault.operator_name;
-    if (fault.kind == FaultKind::FillDisk || fault.kind == FaultKind::SlowDisk) json["steps"] = fault.step_count;
+    if (!fault.kills()) json["steps"] = fault.step_count;
     if (fault.kind == FaultKind::SlowDisk) json["rate"] = to_text(fault.rate);
     out.push_back(std::move(json));
   }

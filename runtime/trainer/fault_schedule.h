@@ -20,7 +20,7 @@ namespace moecast {
 enum class FaultKind {
   KillRank,  // a rank dies when it begins an operator; its host memory survives, as that of a node's agent does
   LoseNode,  // ranks die, and their host memory is gone
-  FlipBit,   // a bit of the next block that a rank writes is turned over
+  FlipBits,  // one bit of every block that is written for a while is turned over
   FillDisk,  // the storage is full for a while
   SlowDisk,  // the storage is slow for a while
 };
@@ -31,7 +31,7 @@ struct Fault {
   std::vector<std::int64_t> ranks;  // disks: empty means all
   std::int64_t step = 0;            // counts from 0
   std::string operator_name;        // KillRank, LoseNode; Operator::name(): "L1.Dispatch.F"; "": the step's first
-  std::int64_t step_count = 1;      // FillDisk, SlowDisk
+  std::int64_t step_count = 1;      // disks
   BytesPerSecond rate{0};           // SlowDisk
 
   [[nodiscard]] bool kills() const { return kind == FaultKind::KillRank || kind == FaultKind::LoseNode; }
@@ -72,7 +72,7 @@ class FaultSchedule {
 ///
 ///   {"kind": "kill_rank", "rank": 1, "step": 30, "operator": "L1.Dispatch.F"}
 ///   {"kind": "lose_node", "ranks": [0, 1], "step": 30}
-///   {"kind": "flip_bit", "rank": 0, "step": 30}
+///   {"kind": "flip_bits", "rank": 0, "step": 30, "steps": 20}
 ///   {"kind": "fill_disk", "step": 30, "steps": 20}
 ///   {"kind": "slow_disk", "step": 30, "steps": 20, "rate": "10 MB/s"}
 ///

@@ -125,26 +125,31 @@ TEST(TrainingCheckpoint, ResumingFromAFullOneIsNeverHavingStopped) {
 TEST(TrainingCheckpoint, AFaultAnywhereIsSurvivedInTheSameRun) {
   const TextFile text;
   const TrainResult whole = must_train(train_config(two_ranks(), text, 12));
-  for (const char* name : {"", "L1.Dispatch.F", "L3.Expert.B", "GradientReduce.U.data", "Optimizer.U"}) {
-    for (const std::int64_t step : {2, 4, 5, 11}) {
-      SCOPED_TRACE(fmt::format("step {}, {}", step, name));
-      TrainConfig config = checkpointed(two_ranks(), text, 12, full(4));
-      config.faults = {kill_rank(1, step, name)};
-      const TrainResult result = must_train(config);
-      EXPECT_EQ(result.loss, whole.loss);
-      EXPECT_EQ(result.validation_loss, whole.validation_loss);
-      ASSERT_EQ(result.checkpoints->recoveries.size(), 1U);
-      const Recovery& recovery = result.checkpoints->recoveries[0];
-      EXPECT_EQ(recovery.failed_step, step);
-      // The checkpoint of step 4 is copied beside the step that fails: it may or may not be safe by then.
-      if (step == 4) {
-        EXPECT_TRUE(recovery.step == 0 || recovery.step == 4) << recovery.step;
-      } else {
-        EXPECT_EQ(recovery.step, step == 2 ? 0 : step == 5 ? 4 : 8);
-      }
-      EXPECT_EQ(result.steps.size(), 12U);
-      fs::remove_all(config.checkpoint->folder);
+  const std::vector<std::pair<std::int64_t, const char*>> faults = {{2, ""},
+                                                                    {4, ""},
+                                                                    {11, "Head.F"},
+                                                                    {5, "L1.Dispatch.F"},
+                                                                    {5, "L3.Expert.B"},
+                                                                    {4, "GradientReduce.U.data"},
+                                                                    {5, "Optimizer.U"}};
+  for (const auto& [step, name] : faults) {
+    SCOPED_TRACE(fmt::format("step {}, {}", step, name));
+    TrainConfig config = checkpointed(two_ranks(), text, 12, full(4));
+    config.faults = {kill_rank(1, step, name)};
+    const TrainResult result = must_train(config);
+    EXPECT_EQ(result.loss, whole.loss);
+    EXPECT_EQ(result.validation_loss, whole.validation_loss);
+    ASSERT_EQ(result.checkpoints->recoveries.size(), 1U);
+    const Recovery& recovery = result.checkpoints->recoveries[0];
+    EXPECT_EQ(recovery.failed_step, step);
+    // The checkpoint of step 4 is copied beside the step that fails: it may or may not be safe by then.
+    if (step == 4) {
+      EXPECT_TRUE(recovery.step == 0 || recovery.step == 4) << recovery.step;
+    } else {
+      EXPECT_EQ(recovery.step, step == 2 ? 0 : step == 5 ? 4 : 8);
     }
+    EXPECT_EQ(result.steps.size(), 12U);
+    fs::remove_all(config.checkpoint->folder);
   }
 }
 
@@ -346,11 +351,11 @@ TEST(TrainingCheckpoint, AFullDiskCostsCheckpointsAndNothingElse) {
   EXPECT_EQ(result.checkpoints->recoveries.at(0).step, 6);
 }
 
-TEST(TrainingCheckpoint, ATurnedBitIsFoundAndAnOlderCopyTaken) {
+TEST(TrainingCheckpoint, TurnedBitsAreFoundAndAnOlderCopyTaken) {
   const TextFile text;
   const TrainResult whole = must_train(train_config(two_ranks(), text, 20));
   TrainConfig config = checkpointed(two_ranks(), text, 20, full(3));
-  config.faults = {fault(FaultKind::FlipBit, 0, 9), kill_rank(0, 11)};
+  config.faults = {fault(FaultKind::FlipBits, 0, 9), kill_rank(0, 11)};
   const TrainResult result = must_train(config);
   EXPECT_EQ(result.loss, whole.loss);
   EXPECT_EQ(result.checkpoints->recoveries.at(0).step, 6);
