@@ -58,7 +58,9 @@ std::vector<std::string> expert_names(const ExpertIndex& experts) {
 RankCheckpoint::RankCheckpoint(Options options)
     : options_(std::move(options)),
       identity_(identity_of(options_.model)),
-      expert_names_(expert_names(options_.inventory.experts())) {}
+      expert_names_(expert_names(options_.inventory.experts())) {
+  for (const ParameterStore::Entry& entry : options_.store.entries()) entries_[entry.parameter.name] = &entry;
+}
 
 Result<std::optional<RestoredRank>> RankCheckpoint::open(bool resume) {
   std::optional<RestoredRank> restored;
@@ -108,6 +110,7 @@ Result<RestoredRank> RankCheckpoint::restore_state(History& history) {
         restore(options_.backend, options_.environment, options_.clock, targets(), request);
     if (!report.ok() && !folder->edits.empty()) return report.error();
     if (report.ok()) {
+      renew_masters();
       out = restored(report.value());
       history = report->history;
     }
@@ -163,6 +166,14 @@ std::vector<CheckpointOutcome> RankCheckpoint::take_outcomes() {
   return outcomes;
 }
 
+/// What this rank holds of a component, flat, and which elements of the parameter that is: its share, if ZeRO divides
+/// it.
+RankCheckpoint::Part RankCheckpoint::part(Component component, const ParameterStore::Entry& entry) const {
+  if (component != Component::Weight) return {entry.share, options_.store.share(component, entry)};
+  const Tensor weight = options_.store.tensor(component, entry);
+  return {{0, weight.element_count()}, weight.reshaped({weight.element_count()})};
+}
+
 SnapshotRequest RankCheckpoint::request(const SnapshotOrder& order) const {
   SnapshotRequest request;
   request.state = order.state;
@@ -170,10 +181,11 @@ SnapshotRequest RankCheckpoint::request(const SnapshotOrder& order) const {
        rank_slices(options_.inventory, options_.config.policy, order.selection, options_.rank)) {
     const auto index = static_cast<std::size_t>(slice.parameter);
     const Parameter& parameter = options_.inventory.parameters()[index];
-    const Tensor whole = options_.store.tensor(slice.component, parameter.name);
-    const Tensor flat = whole.reshaped({whole.element_count()});
-    request.slices.push_back({parameter.name, slice.component, parameter.shape, slice.elements, unit_of(index),
-                              flat.slice(slice.elements.begin, slice.elements.end), slice.level});
+    const Part held = part(slice.component, *entries_.at(parameter.name));
+    const ElementRange range = slice.elements;
+    request.slices.push_back({parameter.name, slice.component, parameter.shape, range, unit_of(index),
+                              held.data.slice(range.begin - held.elements.begin, range.end - held.elements.begin),
+                              slice.level});
   }
   return request;
 }
@@ -182,17 +194,27 @@ std::vector<RestoreTarget> RankCheckpoint::targets() const {
   std::vector<RestoreTarget> out;
   const std::vector<Parameter>& all = options_.inventory.parameters();
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (!options_.store.has(all[i].name)) continue;
+    const auto entry = entries_.find(all[i].name);
+    if (entry == entries_.end()) continue;
     for (const Component component : kSavedComponents) {
       if (options_.inventory.bytes_per_element(component) == 0) continue;
-      out.push_back({all[i].name,
-                     component,
-                     {0, all[i].element_count()},
-                     unit_of(i),
-                     options_.store.tensor(component, all[i].name)});
+      const Part wanted = part(component, *entry->second);
+      out.push_back({all[i].name, component, wanted.elements, unit_of(i), wanted.data});
     }
   }
   return out;
+}
+
+/// Masters of the weights' own type are not saved; where ZeRO divides them they are no weights either.
+void RankCheckpoint::renew_masters() const {
+  if (options_.inventory.bytes_per_element(Component::Master) > 0) return;
+  for (const auto& [name, entry] : entries_) {
+    const Part master = part(Component::Master, *entry);
+    const Tensor weight = part(Component::Weight, *entry).data.slice(master.elements.begin, master.elements.end);
+    if (weight.data == master.data.data || weight.element_count() == 0) continue;
+    options_.backend.copy(Lane::CopyIn, master.data, weight);
+  }
+  options_.backend.synchronize(Lane::CopyIn);
 }
 
 std::string RankCheckpoint::unit_of(std::size_t parameter) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -81,6 +82,12 @@ class RankCheckpoint {
   void abandon(const Error& reason) const { options_.storage.abort(reason); }
 
  private:
+  struct Part {
+    ElementRange elements;  // of the parameter
+    Tensor data;
+  };
+  [[nodiscard]] Part part(Component component, const ParameterStore::Entry& entry) const;
+  void renew_masters() const;
   [[nodiscard]] Result<RestoredRank> restore_state(History& history);
   [[nodiscard]] RestoredRank restored(const RestoreReport& report) const;
   [[nodiscard]] std::vector<RestoreTarget> targets() const;
@@ -90,6 +97,7 @@ class RankCheckpoint {
   Options options_;
   ModelIdentity identity_;
   std::vector<std::string> expert_names_;
+  std::map<std::string, const ParameterStore::Entry*> entries_;  // by name
   std::unique_ptr<CheckpointEngine> engine_;
 };
 

@@ -122,6 +122,32 @@ TEST(TrainingCheckpoint, ResumingFromAFullOneIsNeverHavingStopped) {
   }
 }
 
+TEST(TrainingCheckpoint, DividedStateIsSavedByItsOwnersAndGoesOnUndividedToo) {
+  const TextFile text;
+  for (const std::int64_t expert : {2, 1}) {
+    for (const int stage : {1, 2}) {
+      SCOPED_TRACE(fmt::format("ZeRO {}, EP {}", stage, expert));
+      Workload workload = two_ranks();
+      workload.layout.expert = expert;
+      workload.layout.zero_stage = stage;
+      const TrainResult whole = must_train(train_config(workload, text, 10));
+      TrainConfig config = checkpointed(workload, text, 10, full(4));
+      train_and_stop(config, 6);
+      const fs::path kept = text.path().parent_path() / "kept";
+      fs::copy(config.checkpoint->folder, kept);
+      config.checkpoint->resume = true;
+      EXPECT_EQ(must_train(config).loss, tail(whole.loss, 4));
+      config.workload.layout.zero_stage = 0;
+      config.checkpoint->folder = kept;
+      const TrainResult undivided = must_train(config);
+      ASSERT_EQ(undivided.loss.size(), 6U);
+      for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(undivided.loss[i], whole.loss[4 + i], 1e-5);
+      fs::remove_all(kept);
+      fs::remove_all(text.path().parent_path() / "checkpoints");
+    }
+  }
+}
+
 TEST(TrainingCheckpoint, AFaultAnywhereIsSurvivedInTheSameRun) {
   const TextFile text;
   const TrainResult whole = must_train(train_config(two_ranks(), text, 12));
