@@ -74,7 +74,7 @@ std::vector<OptionSpec> with_result_file(std::vector<OptionSpec> options) {
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
       doctor_command(),   describe_command(), train_command(),     calibrate_command(), simulate_command(),
-      validate_command(), compare_command(),  reproduce_command(), report_command(),
+      validate_command(), compare_command(),  reproduce_command(), report_command(),    checkpoint_command(),
   };
   return table;
 }

@@ -69,5 +69,6 @@ struct Command {
 [[nodiscard]] Command compare_command();
 [[nodiscard]] Command reproduce_command();
 [[nodiscard]] Command report_command();
+[[nodiscard]] Command checkpoint_command();
 
 }  // namespace moecast

@@ -5,6 +5,7 @@
 #include "models/metrics.h"
 #include "models/timeline_json.h"
 #include "runtime/trainer/train.h"
+#include "tools/checkpoint_result.h"
 #include "tools/command.h"
 #include "tools/output.h"
 #include "tools/progress.h"
@@ -19,6 +20,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+std::filesystem::path checkpoint_folder_of(const std::string& output) {
+  std::filesystem::path path = std::filesystem::path(output).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return path += ".checkpoints";
+}
+
 Result<TrainConfig> load_config(const CommandContext& context) {
   Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
   if (!document.ok()) return document.error();
@@ -28,7 +35,19 @@ Result<TrainConfig> load_config(const CommandContext& context) {
   if (const std::optional<std::string> steps = context.arguments.text("steps")) {
     RETURN_IF_ERROR(document->set("/training/steps", *steps));
   }
-  return read_train_config(*document);
+  Result<TrainConfig> config = read_train_config(*document);
+  if (!config.ok()) return config;
+  const bool resume = context.arguments.flag("resume");
+  if (resume && !config->checkpoint) {
+    return Error{ErrorKind::BadInput, document->file(), "--resume needs a configuration with \"checkpoint\""};
+  }
+  if (config->checkpoint) {
+    config->checkpoint->resume = resume;
+    // Beside the result, which appears only when the run has succeeded.
+    std::filesystem::path& folder = config->checkpoint->folder;
+    if (folder.empty()) folder = checkpoint_folder_of(*context.arguments.text("output"));
+  }
+  return config;
 }
 
 template <typename Value>
@@ -53,26 +72,31 @@ Json expert_load_json(const std::vector<ExpertLoad>& loads) {
 }
 
 Json metrics_json(const TrainConfig& config, const TrainResult& result, const Json& resolved) {
-  return {{"schema", "moecast.train/1"},
-          {"name", config.name},
-          {"revision", revision()},
-          {"seed", config.seed},
-          {"backend", result.backend},
-          {"device", result.device},
-          {"paced", result.paced},
-          {"step_metrics", to_json(step_metrics(result.timeline))},
-          {"bound_metrics", to_json(bound_metrics(result.timeline))},
-          {"tokens_per_second", result.tokens_per_second},
-          {"unigram_entropy", result.unigram_entropy},
-          {"validation_loss", result.validation_loss},
-          {"loss", result.loss},
-          {"balance_loss", column(result.steps, &StepRecord::balance_loss)},
-          {"gradient_norm", column(result.steps, &StepRecord::gradient_norm)},
-          {"learning_rate", column(result.steps, &StepRecord::learning_rate)},
-          {"step_time_ns", step_times(result.steps)},
-          {"expert_load", expert_load_json(result.expert_load)},
-          {"operators", to_json(operator_metrics(result.timeline))},
-          {"config", resolved}};
+  Json out = {{"schema", "moecast.train/1"},
+              {"name", config.name},
+              {"revision", revision()},
+              {"seed", config.seed},
+              {"backend", result.backend},
+              {"device", result.device},
+              {"paced", result.paced},
+              {"step_metrics", to_json(step_metrics(result.timeline))},
+              {"bound_metrics", to_json(bound_metrics(result.timeline))},
+              {"tokens_per_second", result.tokens_per_second},
+              {"unigram_entropy", result.unigram_entropy},
+              {"validation_loss", result.validation_loss},
+              {"loss", result.loss},
+              {"balance_loss", column(result.steps, &StepRecord::balance_loss)},
+              {"gradient_norm", column(result.steps, &StepRecord::gradient_norm)},
+              {"learning_rate", column(result.steps, &StepRecord::learning_rate)},
+              {"step_time_ns", step_times(result.steps)},
+              {"expert_load", expert_load_json(result.expert_load)},
+              {"operators", to_json(operator_metrics(result.timeline))}};
+  if (result.checkpoints) {
+    out["first_step"] = result.first_step;
+    out["checkpoints"] = to_json(*result.checkpoints);
+  }
+  out["config"] = resolved;
+  return out;
 }
 
 std::string summary(const TrainConfig& config, const TrainResult& result, const Style& style) {
@@ -82,6 +106,9 @@ std::string summary(const TrainConfig& config, const TrainResult& result, const 
                                  result.unigram_entropy)});
   table.row({"step", fmt::format("{} median, {:.0f} tokens/s", pretty(metrics.step_time), result.tokens_per_second)});
   add_communication_rows(result.timeline, table);
+  if (result.checkpoints) {
+    add_checkpoint_rows(*result.checkpoints, metrics.step_time, config.checkpoint->policy.interval, table);
+  }
   table.row({"ran on", fmt::format("{}{}", result.device, result.paced ? ", paced link" : "")});
   return fmt::format("{}\n{}", style.paint(config.name, Tone::Strong), table.text(style, "  "));
 }
@@ -152,12 +179,16 @@ Command train_command() {
   return {
       {.name = "train",
        .summary = "train a Mixture-of-Experts model for real, and record every operator",
-       .details = "Writes timeline.json (opens in Perfetto), metrics.json and config.json (resolved) into DIR; DIR\n"
-                  "appears only when the run has succeeded.",
+       .details =
+           "Writes timeline.json (opens in Perfetto), metrics.json and config.json (resolved) into DIR; DIR\n"
+           "appears only when the run has succeeded. With \"checkpoint\" in CONFIG it saves checkpoints into\n"
+           "DIR.checkpoints (or the folder that CONFIG names); with \"faults\" it kills ranks, loses nodes, fills,\n"
+           "slows or corrupts the disk, and goes on from what is left.",
        .positionals = {{.name = "CONFIG", .help = "a training configuration (JSON)"}},
        .options = {output_folder_option(true),
                    force_option(),
                    set_option(),
+                   {.name = "resume", .help = "go on from the newest checkpoint, or begin if there is none yet"},
                    {.name = "steps",
                     .kind = ValueKind::Integer,
                     .value = "N",

@@ -49,7 +49,7 @@ std::string environment_of_process(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-bool wants_colour(std::string_view mode, const Environment& environment, bool is_terminal) {
+bool wants_colour(std::string_view mode, const EnvironmentLookup& environment, bool is_terminal) {
   if (mode == "always") return true;
   if (mode == "never") return false;
   if (!environment("NO_COLOR").empty()) return false;

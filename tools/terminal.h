@@ -21,12 +21,12 @@ class Style {
 };
 
 /// An environment variable's value; "" if it is not set.
-using Environment = std::function<std::string(const char*)>;
+using EnvironmentLookup = std::function<std::string(const char*)>;
 [[nodiscard]] std::string environment_of_process(const char* name);
 
 /// `mode` is always, never or auto. With auto: NO_COLOR wins (no-color.org), then CLICOLOR_FORCE or FORCE_COLOR, then a
 /// terminal that is not dumb.
-[[nodiscard]] bool wants_colour(std::string_view mode, const Environment& environment, bool is_terminal);
+[[nodiscard]] bool wants_colour(std::string_view mode, const EnvironmentLookup& environment, bool is_terminal);
 
 [[nodiscard]] bool is_terminal(std::FILE* file);
 

@@ -113,7 +113,7 @@ Status CheckpointEngine::begin_snapshot(const SnapshotRequest& request) {
   outcome.copied = copy_size_;
   outcome.copy_begin = clock_.now();
   pending_.push_back(outcome);
-  copying_ = true;
+  copying_ = unfinished_ = true;
   changed_.notify_all();
   return {};
 }
@@ -121,15 +121,19 @@ Status CheckpointEngine::begin_snapshot(const SnapshotRequest& request) {
 Result<Duration> CheckpointEngine::finish_snapshot() {
   std::unique_lock lock(mutex_);
   Duration stall{};
-  if (copying_) {
+  if (unfinished_) {
     const Instant begin = clock_.now();
+    const bool waits = copying_;
     changed_.wait(lock, [this] { return !copying_; });
-    stall = clock_.now() - begin;
+    if (waits) stall = clock_.now() - begin;
     for (std::vector<CheckpointOutcome>* list : {&pending_, &outcomes_}) {
       for (CheckpointOutcome& outcome : *list) {
-        if (outcome.version == next_version_ - 1) outcome.stall = stall;
+        if (outcome.version != next_version_ - 1) continue;
+        outcome.beside = begin - outcome.copy_begin;
+        outcome.stall = stall;
       }
     }
+    unfinished_ = false;
   }
   if (copy_error_) {
     const Error error = *copy_error_;
@@ -161,12 +165,17 @@ void CheckpointEngine::copy_loop() {
 
 Status CheckpointEngine::copy_all(const std::vector<Copy>& copies, Bytes size) {
   const Instant begin = clock_.now();
-  for (const Copy& copy : copies) backend_.download(Lane::CopyOut, copy.destination, copy.source);
+  for (const Copy& copy : copies) {
+    if (stop_writing_) break;
+    backend_.download(Lane::CopyOut, copy.destination, copy.source);
+  }
   backend_.synchronize(Lane::CopyOut);
   if (options_.copy_rate) {
+    std::unique_lock lock(mutex_);
     const Duration left = size / *options_.copy_rate - (clock_.now() - begin);
-    if (left > Duration::zero()) std::this_thread::sleep_for(left);
+    changed_.wait_for(lock, left, [this] { return stop_writing_.load(); });
   }
+  if (stop_writing_) return Error{ErrorKind::RunFailed, "checkpoint", "a snapshot was given up"};
   return backend_.check();
 }
 
@@ -387,6 +396,7 @@ std::int64_t CheckpointEngine::last_committed() const {
 void CheckpointEngine::lose_memory() {
   std::unique_lock lock(mutex_);
   stop_writing_ = true;
+  changed_.notify_all();
   changed_.wait(lock, [this] { return !copying_ && !persisting_; });
   memory_.lose();
   const Error lost = {ErrorKind::RunFailed, "checkpoint", "the host memory of this rank was lost"};

@@ -73,6 +73,7 @@ struct CheckpointOutcome {
   Bytes copied{0};  // device to host
   Bytes written{0};
   Instant copy_begin{}, copy_end{};
+  Duration beside{};                                // from copy_begin to finish_snapshot: what hides the copy
   Duration stall{};                                 // training waited for the copy
   Instant persist_begin{}, durable{}, committed{};  // durable: this rank's files
   /// Why it failed; or, of a committed one, why garbage could not be collected.
@@ -99,7 +100,7 @@ class CheckpointEngine {
   [[nodiscard]] static Result<std::unique_ptr<CheckpointEngine>> make(Backend& backend, Environment& environment,
                                                                       SnapshotMemory& memory, Communicator* storage,
                                                                       const Clock& clock, EngineOptions options);
-  /// Gives up what is not committed. Call drain() on all ranks first to have it all.
+  /// Gives up what is not committed, and a copy that is not complete. Call drain() on all ranks first to have it all.
   ~CheckpointEngine();
   CheckpointEngine(const CheckpointEngine&) = delete;
   CheckpointEngine& operator=(const CheckpointEngine&) = delete;
@@ -171,6 +172,7 @@ class CheckpointEngine {
   std::vector<Copy> copies_;
   Bytes copy_size_{0};
   bool copying_ = false;
+  bool unfinished_ = false;  // finish_snapshot is still to come
   std::optional<Error> copy_error_;
   bool persisting_ = false;
   bool ending_ = false;

@@ -86,10 +86,10 @@ Status FaultyEnvironment::alive(const fs::path& path) const {
   return stopped_ ? Status(dead(path)) : Status();
 }
 
-std::optional<BytesPerSecond> FaultyEnvironment::wait_for_release() {
+StorageFaults FaultyEnvironment::wait_for_release() {
   std::unique_lock lock(mutex_);
   released_.wait(lock, [this] { return !held_; });
-  return faults_.rate;
+  return faults_;
 }
 
 std::size_t FaultyEnvironment::take_space(std::size_t size) {
@@ -103,7 +103,7 @@ std::size_t FaultyEnvironment::take_space(std::size_t size) {
 }
 
 Status FaultyEnvironment::append(OutputFile& file, const fs::path& path, std::span<const std::byte> data) {
-  const std::optional<BytesPerSecond> rate = wait_for_release();
+  const StorageFaults faults = wait_for_release();
   const Fate fate = next();
   if (fate == Fate::Fails) return injected(path);
   if (fate == Fate::IsDead) return dead(path);
@@ -111,9 +111,9 @@ Status FaultyEnvironment::append(OutputFile& file, const fs::path& path, std::sp
     const Status half = file.append(data.first(data.size() / 2));
     return half.ok() ? Status(dead(path)) : half;
   }
-  if (rate) std::this_thread::sleep_for(Bytes(static_cast<std::int64_t>(data.size())) / *rate);
+  if (faults.rate) std::this_thread::sleep_for(Bytes(static_cast<std::int64_t>(data.size())) / *faults.rate);
   const std::size_t fitting = take_space(data.size());
-  if (fate == Fate::Flips && fitting > 0) {
+  if (fitting > 0 && (faults.flip_all || fate == Fate::Flips)) {
     std::vector<std::byte> copy(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(fitting));
     copy[fitting / 2] ^= std::byte{1};
     RETURN_IF_ERROR(file.append(copy));

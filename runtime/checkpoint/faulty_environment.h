@@ -18,6 +18,7 @@ struct StorageFaults {
   /// anything after it.
   std::optional<std::int64_t> stop_at = std::nullopt;
   std::optional<std::int64_t> flip_at = std::nullopt;  // if this operation is an append, one bit of it is turned over
+  bool flip_all = false;                               // so does one bit of every append
   std::optional<Bytes> capacity = std::nullopt;        // appends beyond this many bytes find the storage full
   std::optional<BytesPerSecond> rate = std::nullopt;   // appends take at least bytes / rate
 };
@@ -54,7 +55,7 @@ class FaultyEnvironment final : public Environment {
   [[nodiscard]] Status append(OutputFile& file, const std::filesystem::path& path, std::span<const std::byte> data);
   /// How much of `size` still fits; takes it.
   [[nodiscard]] std::size_t take_space(std::size_t size);
-  [[nodiscard]] std::optional<BytesPerSecond> wait_for_release();
+  [[nodiscard]] StorageFaults wait_for_release();
 
   Environment& inner_;
   mutable std::mutex mutex_;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "runtime/checkpoint/shard.h"
 
@@ -66,13 +67,22 @@ class Agreement {
   const std::vector<std::string>& units_;
 };
 
-void report_versions(const SourceCatalog& catalog, const RestorePlan& plan, RestoreReport& report) {
+void report_versions(const std::vector<NeededSlice>& needs, const SourceCatalog& catalog, const RestorePlan& plan,
+                     RestoreReport& report) {
   report.version = plan.version;
   report.state = catalog.state(plan.version);
   report.history = extended(catalog.versions().at(plan.version).history, plan.version, plan.version);
   for (const auto& [unit, version] : plan.units) {
     const std::int64_t step = version == 0 ? 0 : catalog.versions().at(version).step;
     report.units.push_back({unit, version, step, report.state.step - step});
+    if (const TrainingState* state = catalog.find_state(version)) report.unit_states.try_emplace(version, *state);
+  }
+  std::set<std::string> from_memory;
+  for (const PieceCopy& copy : plan.copies) {
+    if (catalog.pieces()[copy.piece].level == CheckpointLevel::Memory) from_memory.insert(needs[copy.need].unit);
+  }
+  for (RestoredUnit& unit : report.units) {
+    if (from_memory.contains(unit.unit)) unit.level = CheckpointLevel::Memory;
   }
 }
 
@@ -91,7 +101,7 @@ Result<RestoreReport> restore_all(Environment& environment, const std::vector<Ne
     const Result<bool> intact = agreement.all(loaded.damages.empty());
     if (!intact.ok()) return intact.error();
     if (!intact.value()) continue;
-    report_versions(catalog, plan.value(), report);
+    report_versions(needs, catalog, plan.value(), report);
     return report;
   }
 }

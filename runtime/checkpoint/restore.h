@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -45,7 +46,8 @@ struct RestoredUnit {
   std::string unit;
   std::int64_t version = 0;  // 0: none was saved, it stays as it was initialised
   std::int64_t step = 0;
-  std::int64_t age = 0;  // steps by which it is older than the non-expert part
+  std::int64_t age = 0;                              // steps by which it is older than the non-expert part
+  CheckpointLevel level = CheckpointLevel::Storage;  // Memory if any of it came from there
 };
 
 struct RestoreReport {
@@ -53,6 +55,8 @@ struct RestoreReport {
   TrainingState state;
   History history;                  // the past of what comes next: for EngineOptions
   std::vector<RestoredUnit> units;  // those of this rank
+  /// Of the versions that units came from, where it is known (not of what host memory alone has).
+  std::map<std::int64_t, TrainingState> unit_states;
   Bytes from_memory{0}, from_storage{0};
   std::vector<Damage> damages;  // found on the way; older copies were taken instead
   Duration duration{};

@@ -156,7 +156,9 @@ class Planner {
   }
 
   [[nodiscard]] bool allowed(std::int64_t candidate, std::int64_t number, const Version& version) const {
-    if (candidate == number || contains(version.history, candidate)) return true;
+    if (candidate == number) return true;
+    if (bounds_.same_version) return false;
+    if (contains(version.history, candidate)) return true;
     if (!bounds_.allow_newer_units || candidate < number) return false;
     const auto newer = versions_.find(candidate);
     return newer != versions_.end() && contains(newer->second.history, number);

@@ -55,6 +55,8 @@ struct RestoreBounds {
   std::map<std::string, std::int64_t> units;  // those not named are bound by `version` alone
   /// For study: a unit may be newer than v if v belongs to its past.
   bool allow_newer_units = false;
+  /// Every unit has to be of v itself.
+  bool same_version = false;
   /// The initial state counts as version 0: a unit without any version stays as it is instead of refusing v.
   bool initial_units = false;
 };

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -26,6 +27,11 @@ class SourceCatalog {
   [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
   /// The state that belongs to a version, from its edit or from memory.
   [[nodiscard]] const TrainingState& state(std::int64_t version) const { return *states_.at(version); }
+  /// nullptr if it is not known.
+  [[nodiscard]] const TrainingState* find_state(std::int64_t version) const {
+    const auto found = states_.find(version);
+    return found == states_.end() ? nullptr : found->second;
+  }
 
   struct Loaded {
     Bytes memory{0}, storage{0};  // read

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -31,20 +32,101 @@ Director::Director(const Options& options, StepPlan first_plan)
   slot_timeline_.plan = plan_;
   slot_timeline_.rank_count = config_.workload.layout.world_size();
   result_.unigram_entropy = unigram_entropy(text_.bytes);
+  if (options.inventory != nullptr) {
+    checkpoints_.emplace(config_, *options.inventory, log_);
+    resumes_ = config_.checkpoint->resume;
+  }
 }
 
 Task Director::next(Outcomes outcomes) {
+  if (checkpoints_) checkpoints_->hear(outcomes);
   if (!started_) {
     started_ = true;
-    current_ = train_task();
-  } else if (!failure_ && current_.kind == Task::Kind::Train) {
-    finish_step(outcomes);
-  } else if (!failure_ && current_.kind == Task::Kind::Validate) {
-    finish_validation(outcomes);
+    current_ = first_task();
+  } else if (!failure_) {
+    finish(outcomes);
   }
   if (failure_) current_ = Task{};
   began_ = clock_.now();
   return current_;
+}
+
+Task Director::first_task() const {
+  if (!checkpoints_) return train_task();
+  Task open;
+  open.kind = Task::Kind::Open;
+  open.resume = resumes_;
+  return open;
+}
+
+void Director::finish(Outcomes outcomes) {
+  switch (current_.kind) {
+    case Task::Kind::Open:
+      return finish_open(outcomes);
+    case Task::Kind::Train:
+      return finish_step(outcomes);
+    case Task::Kind::Validate:
+      return finish_validation(outcomes);
+    case Task::Kind::Drain:
+      return finish_drain();
+    case Task::Kind::End:
+      return;
+  }
+}
+
+void Director::finish_open(Outcomes outcomes) {
+  if (!current_.resume) return go_on();
+  const Result<std::int64_t> updates = checkpoints_->restored(outcomes);
+  if (!updates.ok()) return fail(updates.error());
+  if (!ran_) result_.first_step = *updates;
+  ran_ = true;
+  forget_steps_from(*updates);
+  go_on();
+}
+
+/// The state after `updates_` updates is what all ranks have.
+void Director::go_on() {
+  ran_ = true;
+  if (checkpoints_ && checkpoints_->must_settle()) {
+    current_ = Task{Task::Kind::Drain};
+    return;
+  }
+  current_ = updates_ == config_.steps ? validate_task(0) : train_task();
+  if (checkpoints_) current_.snapshot = checkpoints_->order(updates_);
+}
+
+void Director::finish_drain() {
+  if (end_) return fail(*end_);
+  if (validated_) {
+    current_ = Task{};
+  } else {
+    go_on();
+  }
+}
+
+bool Director::recover(const Fault& fault) {
+  if (!checkpoints_ || !failure_) return false;
+  const double ranks = static_cast<double>(config_.workload.layout.world_size());
+  const double lost = fault.kind == FaultKind::LoseNode ? static_cast<double>(fault.ranks.size()) / ranks : 0;
+  checkpoints_->failed(fault.text(), updates_, lost);
+  failure_.reset();
+  started_ = false;
+  resumes_ = true;
+  return true;
+}
+
+/// They are done again.
+void Director::forget_steps_from(std::int64_t updates) {
+  updates_ = updates;
+  const auto kept = static_cast<std::size_t>(std::max<std::int64_t>(0, updates - result_.first_step));
+  result_.first_step = std::min(result_.first_step, updates);
+  result_.loss.resize(std::min(result_.loss.size(), kept));
+  result_.steps.resize(std::min(result_.steps.size(), kept));
+  for (Timeline* timeline : {&slot_timeline_, &result_.timeline}) {
+    std::erase_if(timeline->spans, [&](const Span& span) { return span.step >= updates; });
+  }
+  validation_sum_ = 0;
+  validation_tokens_ = 0;
 }
 
 void Director::fail(const Error& error) {
@@ -57,6 +139,11 @@ Result<TrainResult> Director::take_result() {
   result_.timeline.plan = plan_;
   result_.timeline.rank_count = config_.workload.layout.world_size();
   result_.validation_loss = validation_sum_ / static_cast<double>(validation_tokens_);
+  result_.tokens_per_second = tokens_per_second();
+  if (checkpoints_) {
+    result_.checkpoints = checkpoints_->take_report();
+    result_.checkpoints->forward_backward = forward_backward();
+  }
   for (std::size_t block = 0; block < routed_.size(); ++block) {
     if (routed_[block].empty()) continue;
     double total = 0;
@@ -73,19 +160,19 @@ void Director::finish_step(Outcomes outcomes) {
   if (failure_) return;
   add_load(outcomes);
   keep_timeline(outcomes);
+  ++updates_;
+  if (checkpoints_) checkpoints_->count(outcomes);
   const StepRecord& step = result_.steps.back();
-  if (on_step_) on_step_({current_.index + 1, config_.steps, step.loss, step.time});
-  if (stop_) {
-    return fail(
-        {ErrorKind::Interrupted, "", fmt::format("stopped after step {} of {}", current_.index + 1, config_.steps)});
-  }
-  if (current_.index + 1 == config_.steps) {
-    current_ = validate_task(0);
-    return;
-  }
-  if (measures_slots() && current_.index + 1 == kSlotSteps) choose_slots();
-  ++current_.index;
-  current_ = train_task();
+  if (on_step_) on_step_({updates_, config_.steps, step.loss, step.time});
+  if (stop_) return stop();
+  if (measures_slots() && !chose_slots_ && updates_ == result_.first_step + kSlotSteps) choose_slots();
+  if (!failure_) go_on();
+}
+
+void Director::stop() {
+  end_ = Error{ErrorKind::Interrupted, "", fmt::format("stopped after step {} of {}", updates_, config_.steps)};
+  if (!checkpoints_) return fail(*end_);
+  current_ = Task{Task::Kind::Drain};
 }
 
 void Director::record(Outcomes outcomes) {
@@ -128,23 +215,44 @@ void Director::add_spans(Outcomes outcomes, Timeline& timeline) const {
 }
 
 void Director::keep_timeline(Outcomes outcomes) {
-  if (measures_slots() && kColdSteps <= current_.index && current_.index < kSlotSteps) {
-    add_spans(outcomes, slot_timeline_);
+  const std::int64_t done = current_.index - result_.first_step;
+  if (measures_slots() && kColdSteps <= done && done < kSlotSteps) add_spans(outcomes, slot_timeline_);
+  const std::int64_t steady = done - first_steady_step();
+  if (0 <= steady && steady < kTimelineSteps) add_spans(outcomes, result_.timeline);
+}
+
+double Director::tokens_per_second() const {
+  Duration time{};
+  std::int64_t steps = 0;
+  for (std::size_t i = static_cast<std::size_t>(first_steady_step()); i < result_.steps.size(); ++i, ++steps) {
+    time += result_.steps[i].time;
   }
-  const std::int64_t steady = current_.index - first_steady_step();
-  if (steady < 0) return;
-  if (steady < kTimelineSteps) add_spans(outcomes, result_.timeline);
-  steady_time_ += result_.steps.back().time;
   const Batch& batch = config_.workload.batch;
   const double tokens =
-      static_cast<double>((steady + 1) * batch.tokens() * batch.micro_batch_count * config_.workload.layout.data);
-  result_.tokens_per_second = tokens / std::max(seconds(steady_time_), 1e-9);
+      static_cast<double>(steps * batch.tokens() * batch.micro_batch_count * config_.workload.layout.data);
+  return tokens / std::max(seconds(time), 1e-9);
+}
+
+/// Median over steps and ranks of the time from the first operator's start to the update's.
+Duration Director::forward_backward() const {
+  std::map<std::pair<std::int32_t, std::int32_t>, std::pair<Instant, Instant>> of_step;  // (step, rank): first, update
+  for (const Span& span : result_.timeline.spans) {
+    auto& [first, update] = of_step.try_emplace({span.step, span.rank.value()}, span.start, span.start).first->second;
+    first = std::min(first, span.start);
+    if (plan_.operators[span.op.index()].kind == OpKind::Optimizer) update = span.start;
+  }
+  std::vector<Duration> times;
+  for (const auto& [key, ends] : of_step) times.push_back(ends.second - ends.first);
+  if (times.empty()) return {};
+  std::ranges::nth_element(times, times.begin() + std::ssize(times) / 2);
+  return times[times.size() / 2];
 }
 
 void Director::choose_slots() {
   Result<StepPlan> plan = plan_with_best_slots(config_.workload, slot_timeline_);
   if (!plan.ok()) return fail(plan.error());
   plan_ = std::move(plan).value();
+  chose_slots_ = true;
   log_.info("expert slots chosen from {} measured steps: forward {}, backward {}", kSlotSteps - kColdSteps,
             plan_.schedule.forward_slot.value_or(1), plan_.schedule.backward_slot.value_or(1));
 }
@@ -152,13 +260,13 @@ void Director::choose_slots() {
 Task Director::train_task() const {
   const OptimizerConfig& config = config_.optimizer;
   AdamWStep optimizer;
-  optimizer.learning_rate = learning_rate_.at(current_.index);
+  optimizer.learning_rate = learning_rate_.at(updates_);
   optimizer.beta1 = config.beta1;
   optimizer.beta2 = config.beta2;
   optimizer.epsilon = config.epsilon;
   optimizer.weight_decay = config.weight_decay;
-  optimizer.step = current_.index + 1;
-  return {Task::Kind::Train, current_.index, &plan_, optimizer};
+  optimizer.step = updates_ + 1;
+  return {Task::Kind::Train, updates_, &plan_, optimizer};
 }
 
 Task Director::validate_task(std::int64_t batch) {
@@ -172,12 +280,17 @@ void Director::finish_validation(Outcomes outcomes) {
     validation_tokens_ += outcome->token_count;
   }
   const std::int64_t next = current_.index + 1;
-  current_ = next < validation_batch_count() ? validate_task(next) : Task{};
+  if (next < validation_batch_count()) {
+    current_ = validate_task(next);
+  } else {
+    validated_ = true;
+    current_ = Task{checkpoints_ ? Task::Kind::Drain : Task::Kind::End};
+  }
 }
 
 std::int64_t Director::first_steady_step() const {
   const std::int64_t warm = measures_slots() ? kSlotSteps + 1 : kColdSteps;
-  return std::min(warm, config_.steps - 1);
+  return std::min(warm, config_.steps - result_.first_step - 1);
 }
 
 std::int64_t Director::validation_batch_count() const {
@@ -188,6 +301,8 @@ std::int64_t Director::validation_batch_count() const {
 }
 
 /// A run too short to use what it would measure keeps slot 1.
-bool Director::measures_slots() const { return has_open_slot(config_.workload.schedule) && config_.steps > kSlotSteps; }
+bool Director::measures_slots() const {
+  return has_open_slot(config_.workload.schedule) && config_.steps - result_.first_step > kSlotSteps;
+}
 
 }  // namespace moecast

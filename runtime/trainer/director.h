@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/trainer/checkpoint_director.h"
 #include "runtime/trainer/learning_rate.h"
 #include "runtime/trainer/rank_trainer.h"
 #include "runtime/trainer/train.h"
@@ -16,11 +17,19 @@ namespace moecast {
 
 /// What all ranks do next.
 struct Task {
-  enum class Kind { Train, Validate, End };
+  enum class Kind {
+    Open,  // the checkpoint folder; restore if `resume`
+    Train,
+    Validate,
+    Drain,  // wait until nothing is being written
+    End,
+  };
   Kind kind = Kind::End;
   std::int64_t index = 0;          // step, or validation batch
   const StepPlan* plan = nullptr;  // valid until all ranks have come back
   AdamWStep optimizer = {};
+  bool resume = false;
+  const SnapshotOrder* snapshot = nullptr;  // Train, Validate: to begin first; valid as `plan` is
 };
 
 /// Directs a run: told what every rank brought back, says what comes next. No threads and no devices: the caller sees
@@ -35,6 +44,7 @@ class Director {
     Log& log;
     const std::function<void(const TrainProgress&)>& on_step;
     const std::atomic<bool>& stop;
+    const CheckpointInventory* inventory = nullptr;  // if the run saves checkpoints
   };
   Director(const Options& options, StepPlan first_plan);
 
@@ -42,13 +52,21 @@ class Director {
   [[nodiscard]] Task next(std::span<const std::optional<StepOutcome>> outcomes);
   /// Ends the run; the first failure stays.
   void fail(const Error& error);
+  /// After a task of kind End: the failure was this fault, and the ranks begin again. Not without checkpoints.
+  [[nodiscard]] bool recover(const Fault& fault);
 
   /// After Task::Kind::End.
   [[nodiscard]] Result<TrainResult> take_result();
 
  private:
   using Outcomes = std::span<const std::optional<StepOutcome>>;
+  [[nodiscard]] Task first_task() const;
+  void finish(Outcomes outcomes);
+  void finish_open(Outcomes outcomes);
   void finish_step(Outcomes outcomes);
+  void finish_drain();
+  void go_on();
+  void stop();
   void finish_validation(Outcomes outcomes);
   void record(Outcomes outcomes);
   void add_load(Outcomes outcomes);
@@ -56,6 +74,9 @@ class Director {
   void keep_timeline(Outcomes outcomes);
   void choose_slots();
   [[nodiscard]] Task train_task() const;
+  void forget_steps_from(std::int64_t updates);
+  [[nodiscard]] double tokens_per_second() const;
+  [[nodiscard]] Duration forward_backward() const;
   [[nodiscard]] Task validate_task(std::int64_t batch);
   [[nodiscard]] std::int64_t first_steady_step() const;
   [[nodiscard]] std::int64_t validation_batch_count() const;
@@ -76,8 +97,14 @@ class Director {
   std::vector<double> dropped_;              // by block
   Task current_;
   bool started_ = false;
-  Instant began_{};         // the current task
-  Duration steady_time_{};  // of all steps after warm-up
+  Instant began_{};           // the current task
+  std::int64_t updates_ = 0;  // done so far
+  bool ran_ = false;          // something: what is restored from here on is a failure's
+  bool validated_ = false;
+  bool chose_slots_ = false;
+  bool resumes_ = false;  // the next Open restores
+  std::optional<CheckpointDirector> checkpoints_;
+  std::optional<Error> end_;  // with which the run ends after a last Drain
   double validation_sum_ = 0;
   std::int64_t validation_tokens_ = 0;
   std::optional<Error> failure_;

@@ -68,7 +68,7 @@ Status RankTrainer::allocate() {
                            workload.layout.position(Group::Expert, options_.rank)),
       Activations::carve(sizes, arena), std::vector<ExchangePlan>(model.blocks.size())});
   context_->gradient_clip = options_.gradient_clip;
-  runner_ = std::make_unique<StepRunner>(*context_, options_.fault, options_.on_failure);
+  runner_ = std::make_unique<StepRunner>(*context_, options_.faults, options_.on_failure);
   executor_ = make_executor(options_.backend, options_.clock);
   return {};
 }
@@ -82,7 +82,15 @@ Result<StepOutcome> RankTrainer::run(const StepPlan& plan, const TokenBatch& bat
   if (!spans.ok()) return spans.error();
   StepOutcome outcome = read_outcome();
   outcome.spans = std::move(spans).value();
+  if (!options_.backend.asynchronous()) leave_out_stall(plan, outcome.spans);
   return outcome;
+}
+
+/// The update waited for a copy before it began: in the timeline the lane idles, and the operator is as long as it is.
+void RankTrainer::leave_out_stall(const StepPlan& plan, std::vector<Span>& spans) const {
+  for (Span& span : spans) {
+    if (plan.operators[span.op.index()].kind == OpKind::Optimizer) span.start += runner_->stall();
+  }
 }
 
 void RankTrainer::prepare(const StepPlan& plan, const TokenBatch& batch, const AdamWStep& optimizer) {
@@ -107,6 +115,7 @@ StepOutcome RankTrainer::read_outcome() {
   StepOutcome outcome;
   outcome.gradient_norm = context_->gradient_norm;
   outcome.routed.resize(context_->model.blocks.size());
+  outcome.processed.resize(context_->model.blocks.size());
   outcome.dropped.resize(context_->model.blocks.size());
   read_losses(outcome);
   for (std::size_t block = 0; block < context_->model.blocks.size(); ++block) {
@@ -133,9 +142,12 @@ void RankTrainer::read_routing(std::size_t block, StepOutcome& outcome) {
   const std::size_t experts = static_cast<std::size_t>(counts.shape[1]);
   const std::optional<std::int64_t> capacity = context_->moe(block).capacity(context_->tokens());
   outcome.routed[block].assign(experts, 0);
+  outcome.processed[block].assign(experts, 0);
   for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::int64_t kept = capacity ? std::min<std::int64_t>(values[i], *capacity) : values[i];
     outcome.routed[block][i % experts] += values[i];
-    if (capacity && values[i] > *capacity) outcome.dropped[block] += values[i] - *capacity;
+    outcome.processed[block][i % experts] += kept;
+    outcome.dropped[block] += values[i] - kept;
   }
 }
 

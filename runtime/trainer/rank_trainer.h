@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "models/workload.h"
 #include "runtime/executor.h"
+#include "runtime/trainer/rank_checkpoint.h"
 #include "runtime/trainer/step_context.h"
 #include "runtime/trainer/step_runner.h"
 #include "runtime/trainer/token_text.h"
@@ -29,8 +30,11 @@ struct StepOutcome {
   double balance_loss = 0;   // sum over MoE layers, mean over micro-batches, without its coefficient
   double gradient_norm = 0;  // global, before clipping
   std::vector<std::vector<std::int64_t>> routed;  // by block (empty if dense): tokens of this rank sent to each expert
-  std::vector<std::int64_t> dropped;              // by block: choices beyond the capacity
+  std::vector<std::vector<std::int64_t>> processed;  // the same without those beyond the capacity
+  std::vector<std::int64_t> dropped;                 // by block: choices beyond the capacity
   std::vector<Span> spans;
+  std::vector<CheckpointOutcome> checkpoints;  // snapshots that came to their end
+  std::optional<RestoredRank> restored;        // of Task::Kind::Open, if it was to restore
 };
 
 struct RankTrainerOptions {
@@ -41,7 +45,7 @@ struct RankTrainerOptions {
   const Clock& clock;
   std::uint64_t seed = 1;
   double gradient_clip = 0;
-  std::optional<Fault> fault = std::nullopt;
+  FaultSchedule* faults = nullptr;
   std::function<void(const Error&)> on_failure = {};
 };
 
@@ -64,6 +68,7 @@ class RankTrainer {
   explicit RankTrainer(const RankTrainerOptions& options) : options_(options) {}
   [[nodiscard]] Status allocate();
   void prepare(const StepPlan& plan, const TokenBatch& batch, const AdamWStep& optimizer);
+  void leave_out_stall(const StepPlan& plan, std::vector<Span>& spans) const;
   [[nodiscard]] StepOutcome read_outcome();
   void read_losses(StepOutcome& outcome);
   void read_routing(std::size_t block, StepOutcome& outcome);

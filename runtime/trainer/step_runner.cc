@@ -1,6 +1,6 @@
 #include "runtime/trainer/step_runner.h"
 
-#include <stdexcept>
+#include <exception>
 
 namespace moecast {
 namespace {
@@ -18,7 +18,7 @@ Status no_such_operator(const Operator& op) {
 
 Status StepRunner::run(const Operator& op) {
   try {
-    throw_if_faulty(op);
+    if (faults_ != nullptr) faults_->begin(context_.rank, step_, op);
     const Status status = op.lane == Lane::Comm ? run_communication(op) : run_compute(op);
     if (status.ok()) return status;
     Error error = status.error();
@@ -34,9 +34,14 @@ void StepRunner::abandon(const Error& reason) {
   context_.groups.abort(reason);
 }
 
-void StepRunner::throw_if_faulty(const Operator& op) const {
-  if (!fault_ || fault_->rank != context_.rank.value() || fault_->step != step_) return;
-  if (op.name() == fault_->operator_name) throw std::runtime_error("injected fault");
+Status StepRunner::update() {
+  if (before_update_) {
+    const Result<Duration> stall = before_update_();
+    if (!stall.ok()) return stall.error();
+    stall_ = *stall;
+  }
+  update_parameters(context_);
+  return {};
 }
 
 Status StepRunner::run_compute(const Operator& op) {
@@ -51,7 +56,7 @@ Status StepRunner::run_compute(const Operator& op) {
       return {};
     case Phase::Update:
       if (op.kind == OpKind::GradientNorm) return local_gradient_norm(context_), Status();
-      if (op.kind == OpKind::Optimizer) return update_parameters(context_), Status();
+      if (op.kind == OpKind::Optimizer) return update();
       break;
     case Phase::Recompute:
       break;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 
 #include "runtime/executor.h"
 #include "runtime/trainer/step_context.h"
@@ -13,11 +12,17 @@ namespace moecast {
 class StepRunner final : public OperatorRunner {
  public:
   /// `on_failure` hears of this rank's error before its peers do. May be empty.
-  StepRunner(StepContext& context, std::optional<Fault> fault, std::function<void(const Error&)> on_failure)
-      : context_(context), fault_(std::move(fault)), on_failure_(std::move(on_failure)) {}
+  StepRunner(StepContext& context, FaultSchedule* faults, std::function<void(const Error&)> on_failure)
+      : context_(context), faults_(faults), on_failure_(std::move(on_failure)) {}
 
-  /// Before each step: the number of the step, for the injected fault.
-  void begin_step(std::int64_t step) { step_ = step; }
+  /// Before each step: the number of the step, for injected faults.
+  void begin_step(std::int64_t step) {
+    step_ = step;
+    stall_ = {};
+  }
+  /// Called before the parameters change; returns how long that had to wait.
+  void before_update(std::function<Result<Duration>()> wait) { before_update_ = std::move(wait); }
+  [[nodiscard]] Duration stall() const { return stall_; }  // of this step
 
   Status run(const Operator& op) override;
   void abandon(const Error& reason) override;
@@ -27,12 +32,14 @@ class StepRunner final : public OperatorRunner {
   [[nodiscard]] Status run_forward(const Operator& op);
   [[nodiscard]] Status run_backward(const Operator& op);
   [[nodiscard]] Status run_communication(const Operator& op);
-  void throw_if_faulty(const Operator& op) const;
+  [[nodiscard]] Status update();
 
   StepContext& context_;
-  std::optional<Fault> fault_;
+  FaultSchedule* faults_;  // may be null
   std::function<void(const Error&)> on_failure_;
+  std::function<Result<Duration>()> before_update_;
   std::int64_t step_ = 0;
+  Duration stall_{};
 };
 
 }  // namespace moecast

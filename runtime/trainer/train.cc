@@ -1,5 +1,6 @@
 #include "runtime/trainer/train.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <thread>
@@ -7,12 +8,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "runtime/checkpoint/posix_environment.h"
 #include "runtime/comm/inproc.h"
 #include "runtime/comm/staged.h"
 #include "runtime/cpu/cpu_backend.h"
 #include "runtime/gpu_module.h"
 #include "runtime/trainer/director.h"
 #include "runtime/trainer/process_meeting.h"
+#include "runtime/trainer/rank_seat.h"
 #include "runtime/trainer/slot_choice.h"
 #include "runtime/trainer/trainable.h"
 
@@ -78,14 +81,15 @@ Status check_threads(const TrainConfig& config) {
                          kMaxRanks));
 }
 
-Status check_fault(const TrainConfig& config, const StepPlan& plan) {
-  if (!config.runtime.fault) return {};
-  const std::string& name = config.runtime.fault->operator_name;
-  for (const Operator& op : plan.operators) {
-    if (op.name() == name) return {};
+Status check_faults(const TrainConfig& config, const StepPlan& plan) {
+  for (const Fault& fault : config.faults) {
+    const std::string& name = fault.operator_name;
+    const auto has_name = [&](const Operator& op) { return op.name() == name; };
+    if (name.empty() || std::ranges::any_of(plan.operators, has_name)) continue;
+    return bad(config.name, fmt::format("faults: the step has no operator \"{}\" (one that it has: \"{}\")", name,
+                                        plan.operators.back().name()));
   }
-  return bad(config.name, fmt::format("fault: the step has no operator \"{}\" (one that it has: \"{}\")", name,
-                                      plan.operators.back().name()));
+  return {};
 }
 
 std::string timeline_source(const TrainConfig& config, const Backend& backend, std::string_view communicator) {
@@ -104,6 +108,23 @@ struct Run {
   const TokenText& text;
   const Clock& clock;
   MeetingPoint& meeting;
+  FaultSchedule& faults;
+  const CheckpointInventory* inventory = nullptr;  // if the run saves checkpoints
+};
+
+/// One attempt of a rank: its place, and how it talks to the others.
+struct Attempt {
+  Rank rank;
+  RankSeat& seat;
+  const Groups& groups;
+  Communicator* checkpoints = nullptr;          // a group of all ranks for checkpoints alone, if there are any
+  std::vector<const SnapshotMemory*> memories;  // that count in a recovery
+
+  /// This rank has failed: nobody is to wait for it.
+  void abandon(const Error& reason) const {
+    groups.abort(reason);
+    if (checkpoints != nullptr) checkpoints->abort(reason);
+  }
 };
 
 BatchShare share_of(const TrainConfig& config, Rank rank) {
@@ -112,7 +133,7 @@ BatchShare share_of(const TrainConfig& config, Rank rank) {
           workload.batch.micro_batch * workload.batch.micro_batch_count, workload.batch.sequence};
 }
 
-Result<StepOutcome> do_task(const Run& run, const Task& task, Rank rank, RankTrainer& trainer, TokenBatch& batch) {
+Result<StepOutcome> run_plan(const Run& run, const Task& task, Rank rank, RankTrainer& trainer, TokenBatch& batch) {
   const BatchShare share = share_of(run.config, rank);
   if (task.kind == Task::Kind::Train) {
     draw_training_batch(run.text, share, run.config.seed, task.index, batch);
@@ -124,40 +145,74 @@ Result<StepOutcome> do_task(const Run& run, const Task& task, Rank rank, RankTra
   return trainer.run(*task.plan, batch, step, task.optimizer);
 }
 
-void run_tasks(const Run& run, Backend& backend, const Groups& groups, Rank rank) {
-  const Groups staged = backend.asynchronous() ? stage(groups, backend) : Groups();
-  RankTrainerOptions options{run.config.workload, rank, backend, backend.asynchronous() ? staged : groups, run.clock};
+Result<StepOutcome> do_task(const Run& run, const Attempt& attempt, const Task& task, RankTrainer& trainer,
+                            RankCheckpoint* checkpoint, TokenBatch& batch) {
+  StepOutcome outcome;
+  if (task.kind == Task::Kind::Open) {
+    Result<std::optional<RestoredRank>> restored = checkpoint->open(task.resume);
+    if (!restored.ok()) return restored.error();
+    outcome.restored = std::move(restored).value();
+    return outcome;
+  }
+  if (task.kind == Task::Kind::Drain) {
+    RETURN_IF_ERROR(checkpoint->drain());
+    return outcome;
+  }
+  if (task.kind == Task::Kind::Train) run.faults.begin_step(attempt.rank, task.index, attempt.seat.environment);
+  if (task.snapshot != nullptr) RETURN_IF_ERROR(checkpoint->begin(*task.snapshot));
+  return run_plan(run, task, attempt.rank, trainer, batch);
+}
+
+std::unique_ptr<RankCheckpoint> make_checkpoint(const Run& run, const Attempt& attempt, RankTrainer& trainer) {
+  if (run.inventory == nullptr) return nullptr;
+  auto checkpoint = std::make_unique<RankCheckpoint>(
+      RankCheckpoint::Options{*run.config.checkpoint, run.config.workload.model, *run.inventory, attempt.rank,
+                              *attempt.seat.backend, attempt.seat.environment, attempt.seat.memory, attempt.memories,
+                              *attempt.checkpoints, run.clock, trainer.store()});
+  trainer.runner().before_update([each = checkpoint.get()] { return each->finish(); });
+  return checkpoint;
+}
+
+void run_tasks(const Run& run, const Attempt& attempt) {
+  Backend& backend = *attempt.seat.backend;
+  const Groups staged = backend.asynchronous() ? stage(attempt.groups, backend) : Groups();
+  RankTrainerOptions options{run.config.workload, attempt.rank, backend,
+                             backend.asynchronous() ? staged : attempt.groups, run.clock};
   options.seed = run.config.seed;
   options.gradient_clip = run.config.optimizer.gradient_clip;
-  options.fault = run.config.runtime.fault;
+  options.faults = &run.faults;
   options.on_failure = [&run](const Error& error) { run.meeting.fail(error); };
   Result<std::unique_ptr<RankTrainer>> trainer = RankTrainer::make(options);
   if (!trainer.ok()) run.meeting.fail(trainer.error());
+  std::unique_ptr<RankCheckpoint> checkpoint;  // goes before the trainer whose tensors it copies
+  if (trainer.ok()) checkpoint = make_checkpoint(run, attempt, **trainer);
 
   TokenBatch batch;
   std::optional<StepOutcome> outcome;
-  for (Task task = run.meeting.arrive(rank, {}); task.kind != Task::Kind::End;
-       task = run.meeting.arrive(rank, std::move(outcome))) {
+  for (Task task = run.meeting.arrive(attempt.rank, {}); task.kind != Task::Kind::End;
+       task = run.meeting.arrive(attempt.rank, std::move(outcome))) {
     outcome.reset();
-    Result<StepOutcome> done = do_task(run, task, rank, **trainer, batch);
+    Result<StepOutcome> done = do_task(run, attempt, task, **trainer, checkpoint.get(), batch);
     if (done.ok()) {
       outcome = std::move(done).value();
     } else {
       run.meeting.fail(done.error());
+      attempt.abandon(done.error());
     }
+    if (checkpoint && outcome) outcome->checkpoints = checkpoint->take_outcomes();
   }
 }
 
 /// A rank that threw outside an operator (out of memory, say) has left the work for good: the others must not wait for
 /// it.
-void run_rank(const Run& run, Backend& backend, const Groups& groups, Rank rank) {
+void run_rank(const Run& run, const Attempt& attempt) {
   try {
-    run_tasks(run, backend, groups, rank);
+    run_tasks(run, attempt);
   } catch (const std::exception& exception) {
-    const Error error{ErrorKind::RunFailed, fmt::format("rank {}", rank.value()), exception.what()};
+    const Error error{ErrorKind::RunFailed, fmt::format("rank {}", attempt.rank.value()), exception.what()};
     run.meeting.fail(error);
-    groups.abort(error);
-    while (run.meeting.arrive(rank, {}).kind != Task::Kind::End) {
+    attempt.abandon(error);
+    while (run.meeting.arrive(attempt.rank, {}).kind != Task::Kind::End) {
     }
   }
 }
@@ -165,17 +220,25 @@ void run_rank(const Run& run, Backend& backend, const Groups& groups, Rank rank)
 struct Prepared {
   StepPlan plan;
   TokenText text;
+  std::optional<CheckpointInventory> inventory;  // if the run saves checkpoints
 };
 
 Result<Prepared> prepare(const TrainConfig& config) {
   RETURN_IF_ERROR(check_runtime(config));
   Result<StepPlan> plan = plan_with_first_slots(config.workload);
   if (!plan.ok()) return plan.error();
-  RETURN_IF_ERROR(check_fault(config, *plan));
+  RETURN_IF_ERROR(check_faults(config, *plan));
   Result<TokenText> text =
       load_token_text(config.text, config.workload.model.vocabulary, config.workload.batch.sequence);
   if (!text.ok()) return text.error();
-  return Prepared{std::move(plan).value(), std::move(text).value()};
+  Prepared prepared{std::move(plan).value(), std::move(text).value(), {}};
+  if (config.checkpoint) {
+    Result<CheckpointInventory> inventory = CheckpointInventory::make(config.workload.model, config.workload.layout,
+                                                                      precision_of(config.workload.bytes_per_element));
+    if (!inventory.ok()) return inventory.error();
+    prepared.inventory = std::move(inventory).value();
+  }
+  return prepared;
 }
 
 /// As `prepare`, when each rank is a process.
@@ -187,6 +250,29 @@ Result<Prepared> check_processes(const MpiWorld& world, const TrainConfig& confi
                                         world.size(), ranks, ranks, world.size()));
   }
   return prepare(config);
+}
+
+/// The folder may take this run's checkpoints, or has those that it goes on from. By one rank.
+Status open_folder(const TrainConfig& config) {
+  if (!config.checkpoint) return {};
+  const CheckpointConfig& checkpoint = *config.checkpoint;
+  if (checkpoint.folder.empty()) return bad(config.name, "/checkpoint/folder: where are the checkpoints to go?");
+  const std::unique_ptr<Environment> environment = make_posix_environment();
+  const Result<std::int64_t> next =
+      open_checkpoint_folder(*environment, checkpoint.folder, identity_of(config.workload.model));
+  if (!next.ok()) return next.error();
+  if (checkpoint.resume) return {};
+  const Result<CheckpointFolder> folder = read_checkpoint_folder(*environment, checkpoint.folder);
+  if (!folder.ok()) return folder.error();
+  if (folder->edits.empty()) return {};
+  return bad(checkpoint.folder.string(),
+             fmt::format("holds checkpoints up to step {}: --resume goes on from there; a new run needs another folder",
+                         folder->edits.back().edit.state.step));
+}
+
+Director::Options options_of(const TrainConfig& config, const Prepared& prepared, const Clock& clock, Log& log,
+                             const std::function<void(const TrainProgress&)>& on_step, const std::atomic<bool>& stop) {
+  return {config, prepared.text, clock, log, on_step, stop, prepared.inventory ? &*prepared.inventory : nullptr};
 }
 
 LinkOptions link_of(const TrainConfig& config) { return {config.runtime.link, config.runtime.timeout}; }
@@ -202,6 +288,56 @@ Result<TrainResult> finish(Director& director, const TrainConfig& config, const 
   return result;
 }
 
+/// A group of all ranks for checkpoints alone: ranks wait for one another as long as the slowest one writes.
+LinkOptions checkpoint_link() { return {{}, std::chrono::hours(1)}; }
+
+/// The ranks once, as threads, until they all have ended.
+void run_threads(const Run& run, const std::vector<std::unique_ptr<RankSeat>>& seats) {
+  const TrainConfig& config = run.config;
+  const std::vector<Groups> groups = make_inproc_groups(config.workload.layout, link_of(config));
+  std::vector<std::unique_ptr<Communicator>> checkpoints(seats.size());
+  std::vector<const SnapshotMemory*> memories;
+  if (run.inventory != nullptr) {
+    checkpoints = make_inproc_group(static_cast<int>(seats.size()), checkpoint_link(), "checkpoint");
+    for (const auto& seat : seats) memories.push_back(&seat->memory);
+    if (!config.checkpoint->policy.recovers_from_memory()) memories.clear();
+  }
+  std::vector<std::jthread> threads;
+  for (std::size_t i = 0; i < seats.size(); ++i) {
+    threads.emplace_back([&, i] {
+      run_rank(run, {Rank(static_cast<std::int32_t>(i)), *seats[i], groups[i], checkpoints[i].get(), memories});
+    });
+  }
+}
+
+using Seats = std::vector<std::unique_ptr<RankSeat>>;
+
+Result<Seats> make_seats(const TrainConfig& config, const BackendMaker& backend_maker) {
+  Seats seats;
+  for (std::int32_t rank = 0; rank < config.workload.layout.world_size(); ++rank) {
+    Result<std::unique_ptr<Backend>> backend =
+        backend_maker ? backend_maker(Rank(rank)) : make_backend(config, Rank(rank));
+    if (!backend.ok()) return backend.error();
+    seats.push_back(std::make_unique<RankSeat>(std::move(backend).value()));
+  }
+  return seats;
+}
+
+/// Recovers from injected faults as long as there are checkpoints to go on from.
+void run_to_the_end(const TrainConfig& config, const Prepared& prepared, const Seats& seats, const Clock& clock,
+                    Director& director) {
+  FaultSchedule faults(config.faults);
+  while (true) {
+    ThreadMeeting meeting(director, seats.size());
+    run_threads({config, prepared.text, clock, meeting, faults, prepared.inventory ? &*prepared.inventory : nullptr},
+                seats);
+    const std::optional<Fault> killer = faults.take_killer();
+    if (!killer || !director.recover(*killer)) return;
+    if (killer->kind != FaultKind::LoseNode) continue;
+    for (const std::int64_t rank : killer->ranks) seats[static_cast<std::size_t>(rank)]->memory.lose();
+  }
+}
+
 }  // namespace
 
 Result<TrainResult> train(const TrainConfig& config, Log& log, const std::function<void(const TrainProgress&)>& on_step,
@@ -209,26 +345,13 @@ Result<TrainResult> train(const TrainConfig& config, Log& log, const std::functi
   RETURN_IF_ERROR(check_threads(config));
   Result<Prepared> prepared = prepare(config);
   if (!prepared.ok()) return prepared.error();
-  std::vector<std::unique_ptr<Backend>> backends;
-  for (std::int32_t rank = 0; rank < config.workload.layout.world_size(); ++rank) {
-    Result<std::unique_ptr<Backend>> backend =
-        backend_maker ? backend_maker(Rank(rank)) : make_backend(config, Rank(rank));
-    if (!backend.ok()) return backend.error();
-    backends.push_back(std::move(backend).value());
-  }
-  const std::vector<Groups> groups = make_inproc_groups(config.workload.layout, link_of(config));
+  RETURN_IF_ERROR(open_folder(config));
+  const Result<Seats> seats = make_seats(config, backend_maker);
+  if (!seats.ok()) return seats.error();
   const SteadyClock clock;
-  Director director({config, prepared->text, clock, log, on_step, stop}, std::move(prepared->plan));
-  ThreadMeeting meeting(director, groups.size());
-  const Run run{config, prepared->text, clock, meeting};
-  {
-    std::vector<std::jthread> threads;
-    for (std::size_t rank = 0; rank < groups.size(); ++rank) {
-      threads.emplace_back(
-          [&, rank] { run_rank(run, *backends[rank], groups[rank], Rank(static_cast<std::int32_t>(rank))); });
-    }
-  }
-  return finish(director, config, *backends.front(), "inproc");
+  Director director(options_of(config, *prepared, clock, log, on_step, stop), prepared->plan);
+  run_to_the_end(config, *prepared, *seats, clock, director);
+  return finish(director, config, *seats->front()->backend, "inproc");
 }
 
 Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
@@ -237,19 +360,25 @@ Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& c
   const std::unique_ptr<Communicator> control = world.make_world_group("control", {{}, config.runtime.timeout});
   Result<Prepared> prepared = check_processes(world, config);
   Result<std::unique_ptr<Backend>> backend = make_backend(config, Rank(world.rank()));
-  const Status ready = !prepared.ok() ? Status(prepared.error()) : !backend.ok() ? Status(backend.error()) : Status();
+  Status ready = !prepared.ok() ? Status(prepared.error()) : !backend.ok() ? Status(backend.error()) : Status();
+  if (ready.ok() && world.rank() == 0) ready = open_folder(config);
   RETURN_IF_ERROR(share_failure(*control, ready));
   const Groups groups = world.make_groups(config.workload.layout, link_of(config));
   RETURN_IF_ERROR(control->barrier());
   const SteadyClock clock;  // starts on all ranks together
   std::atomic<bool> agreed_stop = false;
-  Director director({config, prepared->text, clock, log, on_step, agreed_stop}, std::move(prepared->plan));
+  Director director(options_of(config, *prepared, clock, log, on_step, agreed_stop), prepared->plan);
   ProcessMeeting meeting(director, *control, clock, stop, agreed_stop, [&](const Error& error) {
     log.error("rank {}: {}", world.rank(), error.text());
     world.abort(exit_code(error.kind));
   });
-  run_rank({config, prepared->text, clock, meeting}, **backend, groups, Rank(world.rank()));
-  return finish(director, config, **backend, "mpi");
+  RankSeat seat(std::move(backend).value());
+  FaultSchedule faults(config.faults);
+  const std::unique_ptr<Communicator> checkpoints =
+      prepared->inventory ? world.make_world_group("checkpoint", checkpoint_link()) : nullptr;
+  run_rank({config, prepared->text, clock, meeting, faults, prepared->inventory ? &*prepared->inventory : nullptr},
+           {Rank(world.rank()), seat, groups, checkpoints.get(), {}});
+  return finish(director, config, *seat.backend, "mpi");
 }
 
 }  // namespace moecast

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "models/timeline.h"
 #include "runtime/backend.h"
 #include "runtime/comm/mpi.h"
+#include "runtime/trainer/checkpoint_report.h"
 #include "runtime/trainer/train_config.h"
 
 namespace moecast {
@@ -47,10 +49,12 @@ struct TrainResult {
   double tokens_per_second = 0;  // all ranks, steps after warm-up
   Schedule schedule = {};        // slots resolved
   std::vector<ExpertLoad> expert_load;
-  std::string backend;  // "cpu", "cuda"
-  std::string device;   // "Intel(R) Xeon(R) ..."
-  bool paced = false;   // links were slowed on purpose
-  Timeline timeline;    // steps after warm-up, at most kTimelineSteps
+  std::string backend;          // "cpu", "cuda"
+  std::string device;           // "Intel(R) Xeon(R) ..."
+  bool paced = false;           // links were slowed on purpose
+  Timeline timeline;            // steps after warm-up, at most kTimelineSteps
+  std::int64_t first_step = 0;  // updates that this run began with (--resume); `loss` and `steps` are of those after it
+  std::optional<CheckpointReport> checkpoints = std::nullopt;
 };
 
 inline constexpr std::int64_t kTimelineSteps = 64;

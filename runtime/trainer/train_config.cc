@@ -40,23 +40,12 @@ PacedLink read_link(JsonReader& runtime) {
   return link;
 }
 
-Fault read_fault(JsonReader& runtime, const TrainConfig& config) {
-  JsonReader reader = runtime.object("fault");
-  Fault fault;
-  const std::int64_t ranks = std::max<std::int64_t>(1, config.workload.layout.world_size());
-  fault.rank = reader.integer("rank", 0, ranks - 1);
-  fault.step = reader.integer("step", 0, kMaxSteps);
-  fault.operator_name = reader.text("operator");
-  return fault;
-}
-
 void read_runtime(JsonReader& root, TrainConfig& config) {
   JsonReader reader = root.object("runtime", true);
   const EnumNames<BackendKind> backends = {{"cpu", BackendKind::Cpu}, {"cuda", BackendKind::Cuda}};
   config.runtime.backend = reader.choice("backend", backends, std::optional(config.runtime.backend));
   config.runtime.timeout = reader.duration("timeout", config.runtime.timeout);
   if (reader.has("link")) config.runtime.link = read_link(reader);
-  if (reader.has("fault")) config.runtime.fault = read_fault(reader, config);
 }
 
 }  // namespace
@@ -68,6 +57,9 @@ Result<TrainConfig> read_train_config(const JsonDocument& document) {
   config.workload = read_workload(reader);
   read_training(reader, config);
   read_runtime(reader, config);
+  config.checkpoint = read_checkpoint_config(reader, config.workload.model);
+  config.faults =
+      read_faults(reader, std::max<std::int64_t>(1, config.workload.layout.world_size()), config.steps, config.seed);
   RETURN_IF_ERROR(reader.finish());
   return config;
 }

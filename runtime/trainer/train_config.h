@@ -4,12 +4,15 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json_document.h"
 #include "base/result.h"
 #include "models/workload.h"
 #include "runtime/communicator.h"
 #include "runtime/tensor.h"
+#include "runtime/trainer/checkpoint_config.h"
+#include "runtime/trainer/fault_schedule.h"
 
 namespace moecast {
 
@@ -26,18 +29,10 @@ struct OptimizerConfig {
   double epsilon = 1e-8;
 };
 
-/// Makes one rank throw when it begins an operator: a test of how failures come out.
-struct Fault {
-  std::int64_t rank = 0;
-  std::int64_t step = 0;      // counts from 0
-  std::string operator_name;  // Operator::name(): "L1.Dispatch.F"
-};
-
 struct RuntimeConfig {
   BackendKind backend = BackendKind::Cpu;
   std::optional<PacedLink> link = std::nullopt;  // between ranks; no value: as fast as memory allows
   Duration timeout = std::chrono::seconds(60);   // how long a rank waits for its peers
-  std::optional<Fault> fault = std::nullopt;
 };
 
 /// One training run.
@@ -49,9 +44,11 @@ struct TrainConfig {
   std::uint64_t seed = 1;
   OptimizerConfig optimizer = {};
   RuntimeConfig runtime = {};
+  std::optional<CheckpointConfig> checkpoint = std::nullopt;
+  std::vector<Fault> faults = {};
 };
 
-/// Reads "name", "workload", "training" and "runtime"; every problem in one Error (BadInput).
+/// Reads "name", "workload", "training", "runtime", "checkpoint" and "faults"; every problem in one Error (BadInput).
 [[nodiscard]] Result<TrainConfig> read_train_config(const JsonDocument& document);
 
 /// The compute type that a workload's precision names.

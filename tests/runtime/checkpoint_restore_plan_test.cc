@@ -34,6 +34,9 @@ TEST(RestorePlan, TakesTheNewestCompleteBaseAndNoNewerUnit) {
   RestoreBounds study;
   study.allow_newer_units = true;
   EXPECT_EQ(plan_restore(needs, pieces, line(3), study)->units.at("e1"), 3);
+  RestoreBounds whole;
+  whole.same_version = true;  // what was saved as a whole comes back as a whole
+  EXPECT_EQ(plan_restore(needs, pieces, line(3), whole)->version, 1);
 }
 
 TEST(RestorePlan, CoversElementsFromShardsOfAnotherLayoutMemoryFirst) {

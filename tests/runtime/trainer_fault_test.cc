@@ -34,7 +34,7 @@ TEST(TrainingFault, RankThatThrowsIsNamedWithItsOperator) {
                            "GradientNorm.U.expert", "Optimizer.U"}) {
     SCOPED_TRACE(name);
     TrainConfig config = train_config(two_ranks(), text, 10);
-    config.runtime.fault = Fault{1, 3, name};
+    config.faults = {kill_rank(1, 3, name)};
     const Error error = must_fail(config);
     EXPECT_EQ(error.kind, ErrorKind::RunFailed);
     expect_contains(error.text(), "rank 1");
@@ -46,7 +46,7 @@ TEST(TrainingFault, RankThatThrowsIsNamedWithItsOperator) {
 TEST(TrainingFault, FaultOfALaterStepLetsEarlierStepsFinish) {
   const TextFile text;
   TrainConfig config = train_config(two_ranks(), text, 10);
-  config.runtime.fault = Fault{0, 4, "L1.Gate.F"};
+  config.faults = {kill_rank(0, 4, "L1.Gate.F")};
   Log log(LogLevel::Error);
   const std::atomic<bool> stop{false};
   std::int64_t last = 0;
@@ -59,7 +59,7 @@ TEST(TrainingFault, FaultOfALaterStepLetsEarlierStepsFinish) {
 TEST(TrainingFault, FaultAtAnUnknownOperatorIsBadInput) {
   const TextFile text;
   TrainConfig config = train_config(two_ranks(), text, 10);
-  config.runtime.fault = Fault{0, 0, "L1.Dispatsch.F"};
+  config.faults = {kill_rank(0, 0, "L1.Dispatsch.F")};
   const Error error = must_fail(config);
   EXPECT_EQ(error.kind, ErrorKind::BadInput);
   expect_contains(error.text(), "L1.Dispatsch.F");

@@ -37,11 +37,31 @@ TEST(ProcessTraining, GivesTheBitsOfThreads) {
   EXPECT_EQ(processes->timeline.spans.size(), threads->timeline.spans.size());
 }
 
+TEST(ProcessTraining, ResumesFromACheckpointWithTheBitsOfThreads) {
+  const TextFile text;
+  TrainConfig config = config_of_all(text);
+  const Result<TrainResult> threads = run_training(config);
+  ASSERT_TRUE(threads.ok()) << threads.error().text();
+  config.checkpoint.emplace();
+  config.checkpoint->policy.kind = CheckpointKind::AsynchronousFull;
+  config.checkpoint->policy.interval = 3;
+  config.checkpoint->folder = text.path().parent_path() / "checkpoints";
+  const Result<TrainResult> saving = run_as_process(config);
+  ASSERT_TRUE(saving.ok()) << saving.error().text();
+  EXPECT_EQ(saving->loss, threads->loss);
+  config.checkpoint->resume = true;
+  const Result<TrainResult> resumed = run_as_process(config);
+  ASSERT_TRUE(resumed.ok()) << resumed.error().text();
+  EXPECT_EQ(resumed->first_step, 6);
+  EXPECT_EQ(resumed->loss, std::vector<double>(threads->loss.begin() + 6, threads->loss.end()));
+  EXPECT_EQ(resumed->validation_loss, threads->validation_loss);
+}
+
 TEST(ProcessTraining, EveryRankHearsOfAFailureAndOfItsCause) {
   const TextFile text;
   TrainConfig config = config_of_all(text);
   const std::int64_t failing = config.workload.layout.data - 1;
-  config.runtime.fault = Fault{failing, 3, "L1.Expert.F"};
+  config.faults = {kill_rank(failing, 3, "L1.Expert.F")};
   const Result<TrainResult> result = run_as_process(config);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().kind, ErrorKind::RunFailed);

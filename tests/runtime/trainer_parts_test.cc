@@ -246,10 +246,10 @@ constexpr const char* kModel = R"({"name": "m", "d_model": 8, "vocabulary": 256,
   "attention": {"heads": 2, "kv_heads": 2, "head_dim": 4}, "activation": "gelu", "norm": "layer_norm",
   "position": "learned", "bias": true, "tie_embeddings": true, "layers": {"count": 2, "dense_width": 16}})";
 
-std::string config_text(const std::string& training, const std::string& runtime) {
+std::string config_text(const std::string& training, const std::string& runtime, const std::string& more = "") {
   return fmt::format(R"({{"name": "n", "workload": {{"model": {}, "batch": {{"micro_batch": 1, "sequence": 8}}}},
-    "training": {{"text": "a.txt", "steps": 5{}}}, "runtime": {{{}}}}})",
-                     kModel, training, runtime);
+    "training": {{"text": "a.txt", "steps": 5{}}}, "runtime": {{{}}}{}}})",
+                     kModel, training, runtime, more);
 }
 
 Result<TrainConfig> read_config(const std::string& text) {
@@ -259,17 +259,54 @@ Result<TrainConfig> read_config(const std::string& text) {
 }
 
 TEST(TrainConfig, ReadsEveryFieldAndFillsDefaults) {
-  const Result<TrainConfig> config = read_config(
-      config_text(R"(, "seed": 9, "learning_rate": 0.01, "warmup_steps": 3)",
-                  R"("backend": "cpu", "link": {"latency": "200 us", "bandwidth": "100 MB/s"}, "timeout": "3 s",
-         "fault": {"rank": 0, "step": 2, "operator": "Head.F"})"));
+  const Result<TrainConfig> config = read_config(config_text(
+      R"(, "seed": 9, "learning_rate": 0.01, "warmup_steps": 3)",
+      R"("backend": "cpu", "link": {"latency": "200 us", "bandwidth": "100 MB/s"}, "timeout": "3 s")",
+      R"(, "checkpoint": {"policy": {"kind": "async_full", "interval": 5}, "folder": "c", "retention": "all",
+         "copy_rate": "1 GB/s", "settle": true},
+         "faults": [{"kind": "kill_rank", "rank": 0, "step": 2, "operator": "Head.F"},
+                    {"kind": "slow_disk", "step": 1, "steps": 3, "rate": "1 MB/s"}])"));
   ASSERT_TRUE(config.ok()) << config.error().text();
   EXPECT_EQ(config->seed, 9U);
   EXPECT_EQ(config->optimizer.learning_rate, 0.01);
   EXPECT_EQ(config->optimizer.beta2, 0.95);
   EXPECT_EQ(config->runtime.link->latency, Duration(200'000));
   EXPECT_EQ(config->runtime.timeout, std::chrono::seconds(3));
-  EXPECT_EQ(config->runtime.fault->operator_name, "Head.F");
+  EXPECT_EQ(config->checkpoint->policy.kind, CheckpointKind::AsynchronousFull);
+  EXPECT_EQ(config->checkpoint->folder, "folder/c");
+  EXPECT_FALSE(config->checkpoint->retention.has_value());
+  EXPECT_EQ(config->checkpoint->copy_rate->value(), 1e9);
+  EXPECT_TRUE(config->checkpoint->settle);
+  ASSERT_EQ(config->faults.size(), 2U);
+  EXPECT_EQ(config->faults[0].operator_name, "Head.F");
+  EXPECT_EQ(config->faults[0].ranks, std::vector<std::int64_t>{0});
+  EXPECT_EQ(config->faults[1].step_count, 3);
+  EXPECT_TRUE(config->faults[1].concerns(Rank(7)));
+}
+
+TEST(TrainConfig, DrawsFaultsThatComeAgainFromTheSeed) {
+  const auto faults = [](std::uint64_t seed) {
+    const Result<TrainConfig> config = read_config(config_text(
+        fmt::format(R"(, "seed": {})", seed), "", R"(, "faults": [{"kind": "kill_rank", "mean_steps": 1}])"));
+    EXPECT_TRUE(config.ok()) << config.error().text();
+    return config->faults;
+  };
+  EXPECT_FALSE(faults(1).empty());
+  EXPECT_EQ(faults(1), faults(1));
+  EXPECT_NE(faults(1), faults(2));
+  for (const Fault& fault : faults(1)) EXPECT_LT(fault.step, 5);
+}
+
+TEST(TrainConfig, RefusesFaultsAndCheckpointsThatCannotBe) {
+  const Result<TrainConfig> config = read_config(config_text("", "", R"(, "faults": [{"kind": "kill_rank", "step": 1},
+      {"kind": "lose_node", "ranks": [], "step": 1}, {"kind": "kill_rank", "rank": 1, "step": 1}, {"kind": "slow", "step": 1}],
+      "checkpoint": {"policy": {"kind": "pec", "interval": 0, "experts": 1}, "copy_rate": "0 B/s"})"));
+  ASSERT_FALSE(config.ok());
+  const std::string text = config.error().text();
+  for (const char* part : {"/faults/0/rank", "/faults/1/ranks", "/faults/2/rank", "/faults/3/kind",
+                           "/checkpoint/policy/interval", "/checkpoint/copy_rate"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
+  }
 }
 
 TEST(TrainConfig, ReportsAllProblemsTogether) {

@@ -51,7 +51,7 @@ TEST(StreamTraining, ShortcutInChunksGivesTheBitsOfTheCpu) {
 TEST(StreamTraining, AnErrorOnOneRankEndsAll) {
   const TextFile text;
   TrainConfig config = train_config(divided(tiny_workload(), 2), text, 8);
-  config.runtime.fault = Fault{1, 2, "L1.Dispatch.F"};
+  config.faults = {kill_rank(1, 2, "L1.Dispatch.F")};
   const Result<TrainResult> result = run_on_queues(config);
   ASSERT_FALSE(result.ok());
   EXPECT_NE(result.error().text().find("injected fault"), std::string::npos) << result.error().text();

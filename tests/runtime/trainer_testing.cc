@@ -170,6 +170,14 @@ TrainConfig train_config(const Workload& workload, const TextFile& text, std::in
   return config;
 }
 
+Fault kill_rank(std::int64_t rank, std::int64_t step, std::string operator_name) {
+  Fault fault;
+  fault.ranks = {rank};
+  fault.step = step;
+  fault.operator_name = std::move(operator_name);
+  return fault;
+}
+
 Result<TrainResult> run_training(const TrainConfig& config) {
   Log log(LogLevel::Error);
   const std::atomic<bool> stop{false};

@@ -73,6 +73,7 @@ class TextFile {
 
 /// A run of `steps` steps with a vocabulary of 128 (the text is ASCII).
 [[nodiscard]] TrainConfig train_config(const Workload& workload, const TextFile& text, std::int64_t steps);
+[[nodiscard]] Fault kill_rank(std::int64_t rank, std::int64_t step, std::string operator_name = "");
 [[nodiscard]] Result<TrainResult> run_training(const TrainConfig& config);
 
 }  // namespace moecast::testing

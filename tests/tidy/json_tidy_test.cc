@@ -6,6 +6,7 @@
 #include "base/json_reader.h"
 #include "hwprofiles/profile_json.h"
 #include "hwprofiles/reliability.h"
+#include "models/checkpoint/plan_document.h"
 #include "models/moe_model_json.h"
 #include "models/workload.h"
 #include "runtime/trainer/train_config.h"
@@ -42,6 +43,10 @@ Status load_experiment(const fs::path& path) {
     if (!config.ok()) return config.error();
     if (!fs::exists(config->text)) return Error{ErrorKind::BadInput, path.string(), "the text is missing"};
     return {};
+  }
+  if (json.contains("checkpoint_plan")) {
+    const Result<PlanDocument> plan = read_plan_document(*document);
+    return plan.ok() ? Status() : Status(plan.error());
   }
   if (json.contains("campaign")) {
     const Result<CampaignFile> campaign = load_campaign(path);

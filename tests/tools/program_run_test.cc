@@ -136,7 +136,8 @@ TEST_F(Train, NeedsAPlaceForItsResultAndKeepsWhatIsThere) {
 
 TEST_F(Train, ARankThatThrowsEndsWithThreeAndLeavesNothing) {
   const Outcome outcome = run(
-      train_text(training(5), R"({"timeout": "20 s", "fault": {"rank": 1, "step": 2, "operator": "L1.Dispatch.F"}})"));
+      train_text(training(5)),
+      {"-o", "run", "--set", R"(/faults=[{"kind": "kill_rank", "rank": 1, "step": 2, "operator": "L1.Dispatch.F"}])"});
   EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
   EXPECT_EQ(outcome.out, "");
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
@@ -166,6 +167,190 @@ TEST_F(Train, CtrlCEndsWith130AfterACleanStop) {
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 130);
   EXPECT_EQ(folder_.names(), std::vector<std::string>{"config.json"});
+}
+
+/// Starts the program with its output thrown away.
+pid_t start_moecast(const fs::path& folder, std::vector<std::string> words) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  const int quiet = open("/dev/null", O_RDWR);
+  dup2(quiet, STDOUT_FILENO);
+  dup2(quiet, STDERR_FILENO);
+  words.insert(words.begin(), "moecast");
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  if (chdir(folder.c_str()) == 0) execv(MOECAST_BINARY_DIR "/tools/moecast", arguments.data());
+  _exit(99);
+}
+
+/// Runs with checkpoints: on links so slow that there is time to kill them.
+class TrainWithCheckpoints : public Train {
+ protected:
+  TrainWithCheckpoints() {
+    folder_.file("config.json", train_text(training(40), R"({"link": {"latency": "2 ms", "bandwidth": "1 GB/s"}})"));
+    folder_.file("saving.json", R"({"extends": "config.json",
+      "checkpoint": {"policy": {"kind": "async_full", "interval": 5}}})");
+  }
+  [[nodiscard]] bool committed() const {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder_.path() / "run.checkpoints", error)) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with("edit-") && name.ends_with(".json")) return true;
+    }
+    return false;
+  }
+  [[nodiscard]] nlohmann::json metrics(const char* run) const {
+    return nlohmann::json::parse(*read_file(folder_.path() / run / "metrics.json"));
+  }
+};
+
+TEST_F(TrainWithCheckpoints, AKilledProcessGoesOnAsIfNothingHadHappened) {
+  ASSERT_EQ(run_moecast({"train", "config.json", "-o", "whole"}, folder_.path()).exit_code, 0);
+  const pid_t child = start_moecast(folder_.path(), {"train", "saving.json", "-o", "run"});
+  ASSERT_GE(child, 0);
+  while (!committed()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    ASSERT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "it ended by itself";
+  }
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_FALSE(fs::exists(folder_.path() / "run"));
+
+  const Outcome again = run_moecast({"train", "saving.json", "-o", "run"}, folder_.path());
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_NE(again.err.find("--resume"), std::string::npos) << again.err;
+  const Outcome resumed = run_moecast({"train", "saving.json", "-o", "run", "--resume"}, folder_.path());
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  const auto first = metrics("run").at("first_step").get<std::size_t>();
+  EXPECT_GE(first, 5U);
+  const auto whole = metrics("whole").at("loss").get<std::vector<double>>();
+  EXPECT_EQ(metrics("run").at("loss").get<std::vector<double>>(),
+            std::vector(whole.begin() + static_cast<std::ptrdiff_t>(first), whole.end()));
+  EXPECT_EQ(metrics("run").at("validation_loss"), metrics("whole").at("validation_loss"));
+}
+
+TEST_F(TrainWithCheckpoints, InjectedFaultsAreSurvivedAndTold) {
+  const Outcome outcome = run_moecast(
+      {"train", "saving.json", "-o", "run", "--set", R"(/faults=[{"kind": "lose_node", "ranks": [1], "step": 23}])"},
+      folder_.path());
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("node of rank 1 lost with its memory at step 24"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("are done again"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.out.find("recoveries"), std::string::npos) << outcome.out;
+  const nlohmann::json recovery = metrics("run").at("checkpoints").at("recoveries").at(0);
+  EXPECT_EQ(recovery.at("failed_step"), 23);
+  EXPECT_GE(recovery.at("step"), 5);
+  EXPECT_EQ(metrics("run").at("loss").size(), 40U);
+}
+
+TEST_F(TrainWithCheckpoints, BadSettingsAreRefusedBeforeAnythingIsWritten) {
+  const auto refused = [&](const std::vector<std::string>& settings, const std::string& message) {
+    std::vector<std::string> words = {"train", "saving.json", "-o", "run"};
+    words.insert(words.end(), settings.begin(), settings.end());
+    const Outcome outcome = run_moecast(words, folder_.path());
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << outcome.err;
+    EXPECT_EQ(folder_.names(), (std::vector<std::string>{"config.json", "saving.json"}));
+  };
+  refused({"--set", R"(/checkpoint/policy={"kind": "pec", "interval": 5, "experts": 5})"},
+          "at most the 4 experts of block 1");
+  refused({"--set", "/checkpoint/policy/intervall=5"}, "did you mean interval?");
+  refused({"--set", R"(/faults=[{"kind": "kill_rank", "rank": 7, "step": 3}])"}, "/faults/0/rank");
+  refused({"--set", R"(/faults=[{"kind": "kill_rank", "rank": 1, "step": 3, "operator": "L9.Gate.F"}])"}, "L9.Gate.F");
+  const Outcome plain = run_moecast({"train", "config.json", "-o", "run", "--resume"}, folder_.path());
+  EXPECT_EQ(plain.exit_code, 2);
+  EXPECT_NE(plain.err.find("--resume needs"), std::string::npos) << plain.err;
+}
+
+/// What `moecast checkpoint` says of the folder that a run left.
+class CheckpointCommand : public TrainWithCheckpoints {
+ protected:
+  void SetUp() override {
+    const Outcome outcome = run_moecast(
+        {"train", "saving.json", "-o", "run", "--set", "/training/steps=12", "--set",
+         R"(/checkpoint/policy={"kind": "pec", "interval": 3, "experts": 1})", "--set", "/checkpoint/settle=true"},
+        folder_.path());
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  }
+  [[nodiscard]] Outcome checkpoint(std::vector<std::string> words) const {
+    words.insert(words.begin(), "checkpoint");
+    return run_moecast(words, folder_.path());
+  }
+};
+
+TEST_F(CheckpointCommand, InspectsAndVerifies) {
+  const Outcome inspected = checkpoint({"inspect", "run.checkpoints", "--json"});
+  ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+  const nlohmann::json json = nlohmann::json::parse(inspected.out);
+  EXPECT_EQ(json.at("newest"), 4);
+  EXPECT_EQ(json.at("versions").back().at("step"), 12);
+  EXPECT_EQ(json.at("versions").back().at("experts"), 1);
+  EXPECT_EQ(json.at("expert_age").size(), 4U);
+  const Outcome verified = checkpoint({"verify", "run.checkpoints"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.err;
+  EXPECT_NE(verified.out.find("a restore takes version 4"), std::string::npos) << verified.out;
+}
+
+TEST_F(CheckpointCommand, VerifyEndsWithOneForDamage) {
+  for (const auto& entry : fs::directory_iterator(folder_.path() / "run.checkpoints")) {
+    if (!entry.path().filename().string().starts_with("data-000000004")) continue;
+    std::string content = *read_file(entry.path());
+    content[content.size() / 2] = static_cast<char>(content[content.size() / 2] ^ 1);
+    ASSERT_TRUE(write_file_atomically(entry.path(), content).ok());
+    break;
+  }
+  const Outcome verified = checkpoint({"verify", "run.checkpoints"});
+  EXPECT_EQ(verified.exit_code, 1) << verified.err;
+  EXPECT_NE(verified.out.find("damaged"), std::string::npos) << verified.out;
+}
+
+TEST_F(CheckpointCommand, RestoresWholeTensorsIntoANewFolderOnly) {
+  const Outcome restored = checkpoint({"restore", "run.checkpoints", "-o", "merged"});
+  ASSERT_EQ(restored.exit_code, 0) << restored.err;
+  const nlohmann::json state = nlohmann::json::parse(*read_file(folder_.path() / "merged" / "state.json"));
+  EXPECT_EQ(state.at("step"), 12);
+  EXPECT_EQ(state.at("experts").size(), 4U);
+  const std::string weights = *read_file(folder_.path() / "merged" / "weights.safetensors");
+  EXPECT_NE(weights.find("\"blocks.1.experts.3.w1.weight\""), std::string::npos);
+  const Outcome again = checkpoint({"restore", "run.checkpoints", "-o", "merged"});
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_NE(again.err.find("is not empty"), std::string::npos) << again.err;
+  EXPECT_EQ(checkpoint({"restore", "run.checkpoints"}).exit_code, 2);
+  EXPECT_EQ(checkpoint({"restore", "nothing", "-o", "other"}).exit_code, 2);
+  EXPECT_FALSE(fs::exists(folder_.path() / "other"));
+}
+
+TEST_F(CheckpointCommand, CollectsGarbageAndLeavesWhatIsNeeded) {
+  const Outcome dry =
+      checkpoint({"gc", "run.checkpoints", "--versions", "1", "--unit-copies", "1", "--dry-run", "--json"});
+  ASSERT_EQ(dry.exit_code, 0) << dry.err;
+  EXPECT_FALSE(nlohmann::json::parse(dry.out).at("removed").empty());
+  EXPECT_EQ(checkpoint({"gc", "run.checkpoints", "--versions", "1", "--unit-copies", "1"}).exit_code, 0);
+  const Outcome verified = checkpoint({"verify", "run.checkpoints", "--json"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.err;
+  EXPECT_EQ(nlohmann::json::parse(verified.out).at("newest"), 4);
+}
+
+TEST_F(CheckpointCommand, BadWordsAndFoldersAreExitTwo) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"look", "run.checkpoints"},
+                                                {"inspect", "nothing"},
+                                                {"verify", "."},
+                                                {"inspect"},
+                                                {"plan", "config.json"}}) {
+    const Outcome outcome = checkpoint(words);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST(CheckpointPlanCommand, GivesThePublishedSizes) {
+  for (const auto& entry : fs::directory_iterator(source_folder() / "experiments/pec/sizes")) {
+    const Outcome outcome = run_moecast({"checkpoint", "plan", entry.path().string()});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.out << outcome.err;
+  }
 }
 
 class Simulate : public testing::Test {

@@ -10,7 +10,7 @@
 namespace moecast {
 namespace {
 
-Environment environment(std::map<std::string, std::string> values) {
+EnvironmentLookup environment(std::map<std::string, std::string> values) {
   return [values = std::move(values)](const char* name) {
     const auto found = values.find(name);
     return found == values.end() ? std::string() : found->second;
