@@ -15,7 +15,7 @@ class AsynchronousFull final : public Policy {
   Cadence cadence(std::int64_t, Duration step_time) const override {
     return overlapped_cadence(scenario_, interval_, step_time, 1, 1);
   }
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     return restore_from_storage(history, damage, scenario_.costs);
   }
   double memory_bytes() const override { return scenario_.costs.total_bytes(1); }

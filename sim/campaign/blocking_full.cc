@@ -18,7 +18,7 @@ class BlockingFull final : public Policy {
     out.to_storage = out.stall;
     return out;
   }
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     return restore_from_storage(history, damage, costs_);
   }
   double memory_bytes() const override { return costs_.total_bytes(1); }

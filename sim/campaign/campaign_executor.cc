@@ -129,7 +129,7 @@ class Executor {
     if (plan.keeps_running) recovery_.let_repaired_join();
     const Instant kept = plan.version.begun;
     std::erase_if(hidden_, [&](const Corruption& corruption) { return corruption.begun >= kept; });
-    const Damage& damage = recovery_.damage();
+    const LostState& damage = recovery_.damage();
     if (!recovery_.planned_stop()) {
       outcome_.lost_age += damage.stopped_at - kept;
       ++outcome_.restores[static_cast<std::size_t>(plan.source)];

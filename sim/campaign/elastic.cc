@@ -21,7 +21,7 @@ class Elastic final : public Policy {
     return last_resort_cadence(scenario_, settings_.storage_interval, step_time);
   }
 
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
     std::vector<std::int64_t> gone;
     std::set_union(damage.stopped.begin(), damage.stopped.end(), damage.missing.begin(), damage.missing.end(),

@@ -18,7 +18,7 @@ class JustInTime final : public Policy {
     return last_resort_cadence(scenario_, settings_.storage_interval, step_time);
   }
 
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
     const bool clean = damage.taint == Instant::max();
     if (!clean || !strided_survive(damage.stopped, scenario_.cluster.nodes(), settings_.copies)) return plan;

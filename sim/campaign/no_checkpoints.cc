@@ -9,7 +9,7 @@ class NoCheckpoints final : public Policy {
   explicit NoCheckpoints(const CampaignScenario& scenario) : costs_(scenario.costs) {}
 
   Cadence cadence(std::int64_t, Duration) const override { return {}; }
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     return restore_from_storage(history, damage, costs_);
   }
   double memory_bytes() const override { return 0; }

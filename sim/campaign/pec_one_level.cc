@@ -13,10 +13,10 @@ class PecOneLevel final : public Policy {
   explicit PecOneLevel(const CampaignScenario& scenario) : scenario_(scenario), state_(scenario) {}
 
   Cadence cadence(std::int64_t step, Duration step_time) const override { return state_.cadence(step, step_time); }
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     return restore_from_storage(history, damage, scenario_.costs);
   }
-  void restored(const RestorePlan& plan, const Damage& damage) override {
+  void restored(const RestorePlan& plan, const LostState& damage) override {
     state_.restored(plan.version.step, damage.lost);
   }
   PolicyReport report() const override { return state_.report(); }

@@ -18,7 +18,7 @@ class PecTwoLevel final : public Policy {
 
   Cadence cadence(std::int64_t step, Duration step_time) const override { return state_.cadence(step, step_time); }
 
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant now) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant now) const override {
     RestorePlan plan;
     plan.version = history.newest_on_storage(damage.stopped_at, damage.taint);
     plan.load = scenario_.costs.storage_load_time(state_.lost_share(damage.lost));
@@ -37,7 +37,7 @@ class PecTwoLevel final : public Policy {
     return plan;
   }
 
-  void restored(const RestorePlan& plan, const Damage& damage) override {
+  void restored(const RestorePlan& plan, const LostState& damage) override {
     state_.restored(plan.version.step, damage.lost);
   }
   PolicyReport report() const override { return state_.report(); }

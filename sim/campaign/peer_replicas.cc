@@ -31,7 +31,7 @@ class PeerReplicas final : public Policy {
     return out;
   }
 
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
     take_from_copies(scenario_, history, damage, settings_.copies, plan);
     return plan;

@@ -43,7 +43,8 @@ std::int64_t interval_above_floor(std::int64_t wanted, Duration step, Duration s
   return (missing.count() + turn.count() - 1) / turn.count() * wanted;
 }
 
-RestorePlan restore_from_storage(const CheckpointHistory& history, const Damage& damage, const CheckpointCosts& costs) {
+RestorePlan restore_from_storage(const CheckpointHistory& history, const LostState& damage,
+                                 const CheckpointCosts& costs) {
   RestorePlan plan;
   plan.version = history.newest_on_storage(damage.stopped_at, damage.taint);
   plan.resume_step = plan.version.step;
@@ -51,7 +52,7 @@ RestorePlan restore_from_storage(const CheckpointHistory& history, const Damage&
   return plan;
 }
 
-void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const Damage& damage,
+void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const LostState& damage,
                       std::int64_t copies, RestorePlan& plan) {
   if (!neighbours_survive(damage.lost, scenario.cluster.nodes(), copies)) return;
   const auto held = history.newest_in_memory(damage.stopped_at, damage.taint);
@@ -63,7 +64,7 @@ void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory&
   plan.load = damage.lost.empty() ? scenario.costs.memory_load_time() : scenario.costs.peer_load_time();
 }
 
-void resume_from_survivors(const Damage& damage, RestorePlan& plan) {
+void resume_from_survivors(const LostState& damage, RestorePlan& plan) {
   plan.version = {damage.step, damage.stopped_at, damage.stopped_at};
   plan.resume_step = damage.step;
   plan.source = RestoreSource::Survivors;

@@ -16,7 +16,7 @@
 namespace moecast {
 
 /// What one interruption has destroyed so far. Node lists are ascending, without repeats.
-struct Damage {
+struct LostState {
   Instant stopped_at{};               // when training stopped
   Instant taint = Instant::max();     // versions begun after it are worthless (silent corruption)
   std::int64_t step = 0;              // steps that were done when it stopped
@@ -54,10 +54,10 @@ class Policy {
   /// The cadence of steps after `step`, when a step takes `step_time` (longer than the plain step while degraded).
   [[nodiscard]] virtual Cadence cadence(std::int64_t step, Duration step_time) const = 0;
   /// How to come back from `damage`, decided at `now`.
-  [[nodiscard]] virtual RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage,
+  [[nodiscard]] virtual RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage,
                                                  Instant now) const = 0;
   /// The plan was carried out.
-  virtual void restored(const RestorePlan&, const Damage&) {}       // nothing to keep, unless a policy counts
+  virtual void restored(const RestorePlan&, const LostState&) {}    // nothing to keep, unless a policy counts
   [[nodiscard]] virtual PolicyReport report() const { return {}; }  // nothing counted
   /// Bytes that one checkpoint moves: into memory, and to storage when it goes there (whole job).
   [[nodiscard]] virtual double memory_bytes() const = 0;
@@ -83,15 +83,15 @@ struct PolicyKind {
 
 /// What the plans of several policies share: storage alone, everybody rolls back and reads everything. What was on its
 /// way to storage when training stopped is lost with the processes that wrote it.
-[[nodiscard]] RestorePlan restore_from_storage(const CheckpointHistory& history, const Damage& damage,
+[[nodiscard]] RestorePlan restore_from_storage(const CheckpointHistory& history, const LostState& damage,
                                                const CheckpointCosts& costs);
 
 /// Copies of the newest version in memory, in groups of `copies` neighbouring nodes: if every group keeps a member and
 /// the version is not older than the plan's, the plan takes it from there; else the plan stays as it is.
-void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const Damage& damage,
+void take_from_copies(const CampaignScenario& scenario, const CheckpointHistory& history, const LostState& damage,
                       std::int64_t copies, RestorePlan& plan);
 
 /// Those that still run have the state of the step at which training stopped: the plan goes on from it.
-void resume_from_survivors(const Damage& damage, RestorePlan& plan);
+void resume_from_survivors(const LostState& damage, RestorePlan& plan);
 
 }  // namespace moecast

@@ -31,7 +31,7 @@ Recovery::Recovery(const CampaignScenario& scenario, std::int64_t replica, const
       pool_(scenario.cluster.spares) {}
 
 std::optional<RestorePlan> Recovery::recover(const Failure* failure, Instant taint) {
-  damage_ = Damage{};
+  damage_ = LostState{};
   damage_.stopped_at = clock_.now();
   damage_.taint = taint;
   damage_.step = training_.step();

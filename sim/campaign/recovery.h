@@ -25,7 +25,7 @@ class Recovery {
   /// begun after `taint` are worthless. Without a failure it is a planned stop, to let repaired nodes join.
   [[nodiscard]] std::optional<RestorePlan> recover(const Failure* failure, Instant taint);
 
-  [[nodiscard]] const Damage& damage() const { return damage_; }
+  [[nodiscard]] const LostState& damage() const { return damage_; }
   [[nodiscard]] std::size_t missing_count() const { return missing_.size(); }
   /// Nothing had failed, up to the end.
   [[nodiscard]] bool planned_stop() const { return planned_stop_; }
@@ -68,7 +68,7 @@ class Recovery {
   std::uint64_t restart_count_ = 0;
   NodePool pool_;
   std::vector<std::int64_t> missing_;  // nodes without a machine, ascending
-  Damage damage_;
+  LostState damage_;
   bool planned_stop_ = false;
 };
 

@@ -28,7 +28,7 @@ class SparseWindow final : public Policy {
     return out;
   }
 
-  RestorePlan plan_restore(const CheckpointHistory& history, const Damage& damage, Instant) const override {
+  RestorePlan plan_restore(const CheckpointHistory& history, const LostState& damage, Instant) const override {
     RestorePlan plan = restore_from_storage(history, damage, scenario_.costs);
     take_from_copies(scenario_, history, damage, settings_.copies, plan);
     const double window = plan.version.step > 0 ? static_cast<double>(settings_.window) : 0;  // step 0 is whole

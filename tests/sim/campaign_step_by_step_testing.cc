@@ -300,7 +300,7 @@ class StepByStep {
       over_ = true;
       return;
     }
-    damage_ = Damage{};
+    damage_ = LostState{};
     damage_.stopped_at = now_;
     damage_.taint = stop.taint;
     damage_.step = step_;
@@ -488,7 +488,7 @@ class StepByStep {
   std::vector<Spell> spells_;
   std::vector<Corruption> hidden_;
   std::set<std::int64_t> missing_;
-  Damage damage_;
+  LostState damage_;
   bool over_ = false;
 };
 
