@@ -7,6 +7,8 @@ target_compile_options(moecast_flags INTERFACE
 target_compile_definitions(moecast_flags INTERFACE EIGEN_MPL2_ONLY)
 
 if(MOECAST_SANITIZE)
+  # GCC 12 sees uninitialised memory in the standard library's own code once it is instrumented.
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_compile_options(-fsanitize=${MOECAST_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${MOECAST_SANITIZE})
   if(MOECAST_SANITIZE STREQUAL "undefined")

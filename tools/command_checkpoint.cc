@@ -97,9 +97,15 @@ std::string inspection_text(const Inspection& inspection, const Style& style) {
   return out;
 }
 
+Status check_some(const Inspection& inspection, const fs::path& folder) {
+  if (!inspection.edits.empty() || !inspection.damages.empty()) return {};
+  return Error{ErrorKind::BadInput, folder.string(), "holds no checkpoints"};
+}
+
 Status inspect(const CommandContext& context, Environment& environment, const fs::path& folder) {
   const Result<Inspection> inspection = inspect_checkpoints(environment, folder);
   if (!inspection.ok()) return inspection.error();
+  RETURN_IF_ERROR(check_some(*inspection, folder));
   context.print(inspection_text(*inspection, context.style));
   return context.print_json(inspection_json(*inspection));
 }
@@ -107,6 +113,7 @@ Status inspect(const CommandContext& context, Environment& environment, const fs
 Status verify(const CommandContext& context, Environment& environment, const fs::path& folder) {
   const Result<Verification> verification = verify_checkpoints(environment, folder);
   if (!verification.ok()) return verification.error();
+  RETURN_IF_ERROR(check_some(verification->inspection, folder));
   context.print(inspection_text(verification->inspection, context.style));
   context.print(fmt::format("  {} in {} files read and compared with their checksums\n", pretty(verification->checked),
                             verification->checked_files));

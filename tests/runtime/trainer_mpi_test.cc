@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include <gtest/gtest.h>
 
 #include "tests/runtime/mpi_testing.h"
@@ -45,7 +47,10 @@ TEST(ProcessTraining, ResumesFromACheckpointWithTheBitsOfThreads) {
   config.checkpoint.emplace();
   config.checkpoint->policy.kind = CheckpointKind::AsynchronousFull;
   config.checkpoint->policy.interval = 3;
-  config.checkpoint->folder = text.path().parent_path() / "checkpoints";
+  // One for all processes.
+  config.checkpoint->folder = std::filesystem::path(MOECAST_BINARY_DIR) / "mpi_checkpoints";
+  if (mpi_world().rank() == 0) std::filesystem::remove_all(config.checkpoint->folder);
+  ASSERT_TRUE(mpi_world().make_world_group("test", {})->barrier().ok());
   const Result<TrainResult> saving = run_as_process(config);
   ASSERT_TRUE(saving.ok()) << saving.error().text();
   EXPECT_EQ(saving->loss, threads->loss);
