@@ -16,12 +16,12 @@ bool states_times(JsonReader& campaign) {
 
 void simulate_step(JsonReader& campaign, CampaignSource& source) {
   const std::int64_t ranks = source.workload->layout.world_size();
-  if (ranks > source.hardware->node.ranks) {
+  if (ranks > source.hardware->rank_count()) {
     campaign.problem("hardware", "conflict",
                      fmt::format("a profile of at least the workload's {} ranks, or \"step\" and \"forward_backward\" "
                                  "in \"training\"",
                                  ranks),
-                     fmt::format("{} of {}", source.hardware->node.ranks, source.hardware->name));
+                     fmt::format("{} of {}", source.hardware->rank_count(), source.hardware->name));
     return;
   }
   const Result<StepTimes> step = simulated_step(*source.workload, *source.hardware);

@@ -13,13 +13,13 @@ namespace moecast {
 /// What a workload says about its campaign: the same plans that are trained from and simulated step by step. Nothing
 /// else in this folder knows workloads.
 
-/// One step in virtual time on one node.
+/// One step in virtual time.
 struct StepTimes {
   Duration step{};
   Duration forward_backward{};  // until the first weight changes on any rank: beside it a snapshot may run
   double communicating = 0;     // share of the step during which bytes move between ranks
 };
-/// BadInput if model, layout and schedule do not go together. At most hardware.node.ranks ranks.
+/// BadInput if model, layout and schedule do not go together. At most hardware.rank_count() ranks.
 [[nodiscard]] Result<StepTimes> simulated_step(const Workload& workload, const HardwareProfile& hardware);
 
 /// Time by which training gets longer for each second that a snapshot, copied at `rate`, would take alone:

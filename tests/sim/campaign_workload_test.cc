@@ -227,6 +227,16 @@ TEST(CampaignWorkload, ASharedLinkSlowsTrainingAndTheFileMaySayOtherwise) {
   EXPECT_EQ(read(changes)->scenario.costs.snapshot_interference, 0.25);
 }
 
+TEST(CampaignWorkload, AClusterRunsWhatOneNodeCannot) {
+  auto changes = kCase1;
+  changes.emplace_back("/campaign/workload/parallel/data", "16");
+  changes.emplace_back("/campaign/hardware", "a100_cluster");
+  const Result<CampaignFile> file = read(changes);
+  ASSERT_TRUE(file.ok()) << file.error().text();
+  EXPECT_EQ(file->scenario.cluster.gpus, 16);
+  EXPECT_LT(file->scenario.training.forward_backward, file->scenario.training.step);
+}
+
 TEST(CampaignWorkload, WhatStandsInTheFileWins) {
   auto changes = kCase1;
   changes.emplace_back("/campaign/training/step", "\"10 s\"");
