@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <tuple>
 
 #include "base/assert.h"
@@ -114,6 +115,7 @@ class Planner {
 
   /// Every pattern that an algorithm for the collective could take in these groups.
   void add_patterns(std::int32_t kind, std::int32_t stage, Collective collective) {
+    if (!asked_.insert({kind, stage, collective}).second) return;
     GroupKind& of = problem_.kinds[static_cast<std::size_t>(kind)];
     const std::int32_t first = of.ordered ? 0 : of.groups.group_of[static_cast<std::size_t>(stage * stage_size())];
     const GroupShape shape = model_->shape(of.groups.members_of(first));
@@ -223,7 +225,8 @@ class Planner {
   std::vector<std::int32_t> first_operator_;
   FoldingProblem problem_;
   std::map<KindKey, std::int32_t> kinds_;
-  std::vector<std::vector<Pattern>> patterns_;                                                   // by kind
+  std::set<std::tuple<std::int32_t, std::int32_t, Collective>> asked_;  // kinds, stages, collectives seen so far
+  std::vector<std::vector<Pattern>> patterns_;                          // by kind
   std::map<std::pair<std::int32_t, std::int32_t>, std::vector<std::int32_t>> sends_, receives_;  // by (from, to)
   std::vector<std::int32_t> spanning_;                  // meetings of the first stage that all stages have
   std::map<std::int32_t, std::size_t> spanning_count_;  // by stage: how many of them it has named
