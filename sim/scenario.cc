@@ -38,13 +38,15 @@ AlgorithmChoice read_algorithms(JsonReader& parent) {
 
 std::vector<DegradedLink> read_degraded(JsonReader& parent, const HardwareProfile& hardware) {
   std::vector<DegradedLink> degraded;
+  if (!hardware.cluster) {
+    if (parent.has("degraded")) (void)parent.raw("degraded");  // read_cluster_keys says what is wrong with it
+    return degraded;
+  }
   for (JsonReader& reader : parent.objects("degraded", true)) {
     DegradedLink link{reader.text("part"), reader.integer("gpu", 0, hardware.rank_count() - 1),
                       reader.number("factor", 1e-6, 1)};
     std::vector<std::string> known;
-    if (hardware.cluster) {
-      for (const ClusterPart& part : hardware.cluster->parts) known.push_back(part.name);
-    }
+    for (const ClusterPart& part : hardware.cluster->parts) known.push_back(part.name);
     if (std::find(known.begin(), known.end(), link.part) == known.end()) {
       reader.problem("part", "unknown-part", fmt::format("a part of the cluster: {}", fmt::join(known, ", ")),
                      link.part, nearest_name(link.part, known));
