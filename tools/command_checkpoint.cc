@@ -248,8 +248,9 @@ std::string plan_text(const PlanDocument& document, const PlanResult& result, co
     table.row(
         {fmt::format("rank {}", rank), pretty(result.plan.most.memory[rank]), pretty(result.plan.most.storage[rank])});
   }
-  std::string out = fmt::format("{}: {}, {}; the whole state is {}\n{}", style.paint(document.name, Tone::Strong),
-                                to_text(document.policy.kind), preset_name(document.policy.components()),
+  std::string kind(to_text(document.policy.kind));
+  if (document.policy.is_partial()) kind += fmt::format(", {}", preset_name(document.policy.components()));
+  std::string out = fmt::format("{}: {}; the whole state is {}\n{}", style.paint(document.name, Tone::Strong), kind,
                                 pretty(result.plan.full), table.text(style, "  "));
   if (ranks > kShownRanks) out += fmt::format("  and {} ranks more\n", ranks - kShownRanks);
   for (const JudgedPlan& each : result.judged) {

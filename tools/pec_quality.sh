@@ -23,7 +23,7 @@ case "${1:-}" in
 esac
 out="${1:-out/pec}"
 seeds="${SEEDS:-1 2 3}"
-moecast=build/tools/moecast
+moecast="${MOECAST:-build/tools/moecast}"
 configs=experiments/pec/quality
 
 once='/faults=[{"kind": "lose_node", "ranks": [1], "step": 170}]'
@@ -58,10 +58,10 @@ run() {
 
 printf '| run | validation loss | deviation over seeds | PLT in %% |\n|---|---|---|---|\n'
 run "no fault" base
+run "1 fault, full" full --set "$once"
 for faults in once often; do
   label="1 fault"
   [[ $faults == often ]] && label="4 faults"
-  run "$label, full" full --set "${!faults}"
   for selection in sequential load_aware; do
     for k in 1 2 4; do
       run "$label, K=$k $selection" pec --set "${!faults}" \
