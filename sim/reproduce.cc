@@ -40,6 +40,13 @@ struct Run {
   std::optional<Error> error;
 };
 
+/// One checkpoint plan that expects something.
+struct PlanRun {
+  fs::path file;
+  std::string name;
+  PlanResult result;
+};
+
 /// Errors of several files as one.
 class Errors {
  public:
@@ -96,7 +103,7 @@ class Runs {
       }
     }
     RETURN_IF_ERROR(errors_.status());
-    if (!runs_.empty() || !campaigns_.empty()) return {};
+    if (!runs_.empty() || !campaigns_.empty() || !plans_.empty()) return {};
     return Error{ErrorKind::BadInput, folder.string(), "found no scenario with an \"expect\" block"};
   }
 
@@ -142,6 +149,11 @@ class Runs {
         add(run.file, run.campaign.scenario.name, each, each.expectation.value, each.ours, each.pass);
       }
     }
+    for (const PlanRun& run : plans_) {
+      for (const JudgedPlan& each : run.result.judged) {
+        add(run.file, run.name, each, each.expectation.value, each.ours, each.pass);
+      }
+    }
     std::stable_sort(result.begin(), result.end(),
                      [](const ReproducedValue& a, const ReproducedValue& b) { return a.file < b.file; });
     return result;
@@ -158,7 +170,15 @@ class Runs {
     if (!document.ok()) return errors_.add(with_place(document.error(), file));
     if (!document->json().is_object()) return;
     if (document->json().contains("campaign")) return add_campaign(file, *document);
+    if (document->json().contains("checkpoint_plan")) return add_plan(file, *document);
     if (document->json().contains("expect")) add(file, *document);
+  }
+  void add_plan(const fs::path& file, const JsonDocument& document) {
+    const Result<PlanDocument> plan = read_plan_document(document);
+    if (!plan.ok()) return errors_.add(with_place(plan.error(), file));
+    Result<PlanResult> result = evaluate(*plan);
+    if (!result.ok()) return errors_.add(with_place(result.error(), file));
+    if (!result->judged.empty()) plans_.push_back({file, plan->name, std::move(result).value()});
   }
   void add_campaign(const fs::path& file, const JsonDocument& document) {
     Result<CampaignFile> campaign = read_campaign(document);
@@ -212,6 +232,7 @@ class Runs {
 
   std::vector<Run> runs_;
   std::vector<CampaignRun> campaigns_;
+  std::vector<PlanRun> plans_;
   std::size_t expecting_count_ = 0;
   std::map<std::string, std::size_t> index_;
   Errors errors_;
@@ -226,6 +247,11 @@ ShownValue shown(const ReproducedValue& value) {
   if (const auto* step = std::get_if<Expectation>(&value.expectation)) {
     return {name_of(step->metric, step->scope), pretty(step->metric, value.published), pretty(step->metric, value.ours),
             step->tolerance};
+  }
+  if (const auto* plan = std::get_if<JudgedPlan>(&value.expectation)) {
+    const std::string& metric = plan->expectation.metric;
+    return {metric, pretty_metric(metric, value.published), pretty_metric(metric, value.ours),
+            fmt::format("{:g} %", 100 * plan->expectation.tolerance)};
   }
   const auto& judged = std::get<JudgedExpectation>(value.expectation);
   return {judged.expectation.metric + (judged.expectation.relative_to ? " ratio" : ""),
@@ -281,6 +307,8 @@ Json to_json(const Reproduction& reproduction) {
     if (const auto* step = std::get_if<Expectation>(&value.expectation)) {
       row.update(to_json(*step));
       if (is_time(step->metric)) row["ours"] = to_text(Duration(std::llround(value.ours * 1e9)));
+    } else if (const auto* plan = std::get_if<JudgedPlan>(&value.expectation)) {
+      row.update(to_json(plan->expectation));
     } else {
       const auto& judged = std::get<JudgedExpectation>(value.expectation);
       row.update(to_json(judged.expectation));

@@ -9,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/result.h"
+#include "models/checkpoint/plan_document.h"
 #include "sim/campaign/campaign_expectation.h"
 #include "sim/expectation.h"
 
@@ -16,9 +17,9 @@ namespace moecast {
 
 /// A published value and ours.
 struct ReproducedValue {
-  std::string file;                                          // of the scenario, relative to the folder
-  std::string name;                                          // of the scenario
-  std::variant<Expectation, JudgedExpectation> expectation;  // of a step, or of a campaign
+  std::string file;                                                      // of the scenario, relative to the folder
+  std::string name;                                                      // of the scenario
+  std::variant<Expectation, JudgedExpectation, JudgedPlan> expectation;  // of a step, a campaign, checkpoint sizes
   double published = 0;
   double ours = 0;       // seconds or a ratio; of a campaign the mean over its replicas
   double deviation = 0;  // (ours - published) / published; 0 for 0 against 0, infinite for anything else against 0
@@ -30,9 +31,9 @@ struct Reproduction {
   [[nodiscard]] bool pass() const;
 };
 
-/// Runs every scenario and every campaign with an "expect" block under `folder` (or the one file given). On
-/// `thread_count` threads; the result does not depend on it. BadInput with the problems of all files, or if no file
-/// expects anything.
+/// Runs every scenario and every campaign, and sizes every checkpoint plan, with an "expect" block under `folder` (or
+/// the one file given). On `thread_count` threads; the result does not depend on it. BadInput with the problems of all
+/// files, or if no file expects anything.
 [[nodiscard]] Result<Reproduction> reproduce(const std::filesystem::path& folder, std::int64_t thread_count = 1);
 
 /// One line for each value: scenario, metric, published, ours, deviation, tolerance, pass or FAIL.

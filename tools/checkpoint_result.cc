@@ -1,7 +1,6 @@
 #include "tools/checkpoint_result.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include <fmt/format.h>
 
@@ -99,6 +98,7 @@ Json to_json(const CheckpointReport& report) {
   for (const Recovery& each : report.recoveries) recoveries.push_back(recovery_json(each));
   return {{"saved", saved},
           {"recoveries", recoveries},
+          {"shortest_interval", report.shortest_interval ? Json(*report.shortest_interval) : Json(nullptr)},
           {"plt", report.plt},
           {"snapshot_experts", report.counts.snapshot},
           {"persist_experts", report.counts.persist},
@@ -112,7 +112,6 @@ void add_checkpoint_rows(const CheckpointReport& report, Duration step, std::int
   if (const std::int64_t failed = count(report, Kind::Failed); failed > 0)
     outcomes += fmt::format(", {} failed", failed);
   if (replaced > 0) outcomes += fmt::format(", {} replaced", replaced);
-  const Duration persist = median(report, &SavedCheckpoint::persist);
   table.row({"checkpoints",
              fmt::format("{}, {} each, safe after {}", outcomes, pretty(median(report, &SavedCheckpoint::written)),
                          pretty(median(report, &SavedCheckpoint::safe)))});
@@ -124,9 +123,9 @@ void add_checkpoint_rows(const CheckpointReport& report, Duration step, std::int
       {"snapshot", fmt::format("{}{} beside {} of forward and backward; stall {} ({:.1f} % of a step), expected {}",
                                pretty(copy), report.slow_copies ? " (slowed)" : "", pretty(report.forward_backward),
                                pretty(stall), percent(stall, step), pretty(expected))});
-  if (replaced > 0 && step.count() > 0) {
-    table.row({"interval", fmt::format("{} steps is shorter than writing takes ({}); the shortest that works is {}",
-                                       interval, pretty(persist), std::ceil(seconds(persist) / seconds(step)))});
+  if (report.shortest_interval) {
+    table.row({"interval", fmt::format("{} steps is shorter than writing takes; the shortest that works is {}",
+                                       interval, *report.shortest_interval)});
   }
   if (report.recoveries.empty()) return;
   std::int64_t again = 0;

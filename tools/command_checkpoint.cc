@@ -276,12 +276,10 @@ Status plan(const CommandContext& context, const std::string& path) {
   if (result->baseline) json["baseline"] = plan_json(*result->baseline);
   json["expect"] = Json::array();
   for (const JudgedPlan& each : result->judged) {
-    json["expect"].push_back({{"metric", each.expectation.metric},
-                              {"published", each.expectation.value},
-                              {"ours", each.ours},
-                              {"tolerance", each.expectation.tolerance},
-                              {"source", each.expectation.source},
-                              {"pass", each.pass}});
+    Json row = to_json(each.expectation);
+    row["ours"] = each.ours;
+    row["pass"] = each.pass;
+    json["expect"].push_back(std::move(row));
   }
   RETURN_IF_ERROR(context.print_json(json));
   const auto failed = std::ranges::count(result->judged, false, &JudgedPlan::pass);

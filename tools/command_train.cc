@@ -156,7 +156,13 @@ Status run(const CommandContext& context) {
   Result<std::optional<OutputFolder>> created = create_output(context, world->get());
   if (!created.ok()) return created.error();
   const Result<TrainResult> result = train_with_progress(*config, world->get(), context);
-  if (!result.ok()) return result.error();
+  if (!result.ok()) {
+    const ErrorKind kind = result.error().kind;
+    if (config->checkpoint && (kind == ErrorKind::RunFailed || kind == ErrorKind::Interrupted)) {
+      context.log.info("--resume goes on from what {} holds", config->checkpoint->folder.string());
+    }
+    return result.error();
+  }
   std::optional<OutputFolder>& output = *created;
   if (!output) return {};  // another process writes
 

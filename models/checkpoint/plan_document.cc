@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 namespace moecast {
 namespace {
 
@@ -90,6 +92,15 @@ Result<PlanResult> evaluate(const PlanDocument& document) {
     result.judged.push_back({expectation, ours, pass});
   }
   return result;
+}
+
+nlohmann::ordered_json to_json(const PlanExpectation& expectation) {
+  nlohmann::ordered_json json = {{"metric", expectation.metric},
+                                 {"value", expectation.value},
+                                 {"tolerance", expectation.tolerance},
+                                 {"source", expectation.source}};
+  if (!expectation.note.empty()) json["note"] = expectation.note;
+  return json;
 }
 
 std::string pretty_metric(const std::string& metric, double value) {

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "base/json_document.h"
 #include "base/result.h"
 #include "models/checkpoint/plan_summary.h"
@@ -46,6 +48,7 @@ struct PlanResult {
 };
 /// BadInput for a layout that checkpoints do not cover.
 [[nodiscard]] Result<PlanResult> evaluate(const PlanDocument& document);
+[[nodiscard]] nlohmann::ordered_json to_json(const PlanExpectation& expectation);
 /// "2.04 GB" or "57.7 %".
 [[nodiscard]] std::string pretty_metric(const std::string& metric, double value);
 

@@ -137,7 +137,8 @@ void CheckpointDirector::warn(const SavedCheckpoint& saved) {
   } else if (!saved.error.empty()) {
     log_.warning("checkpoint of step {}: {}", saved.step, saved.error);
   }
-  if (saved.kind == CheckpointOutcome::Kind::Replaced) {
+  const auto replaced = [](const SavedCheckpoint& each) { return each.kind == CheckpointOutcome::Kind::Replaced; };
+  if (replaced(saved) && std::ranges::none_of(report_.saved, replaced)) {  // once
     log_.warning(
         "checkpoint of step {} replaced by the next before it was written: an interval of {} steps is shorter "
         "than writing takes",

@@ -52,7 +52,10 @@ struct CheckpointReport {
   double plt = 0;               // of the whole run: an assignment that was lost twice counts once
   ExpertCounts counts;          // K at the end
   Duration forward_backward{};  // median over steps and ranks: from the first operator to the update
-  bool slow_copies = false;     // copies were slowed on purpose
+  /// Steps from one checkpoint to the next that writing needs; set if some were replaced because the interval is
+  /// shorter.
+  std::optional<std::int64_t> shortest_interval;
+  bool slow_copies = false;  // copies were slowed on purpose
 };
 
 }  // namespace moecast

@@ -143,6 +143,7 @@ Result<TrainResult> Director::take_result() {
   if (checkpoints_) {
     result_.checkpoints = checkpoints_->take_report();
     result_.checkpoints->forward_backward = forward_backward();
+    result_.checkpoints->shortest_interval = shortest_interval(*result_.checkpoints);
   }
   for (std::size_t block = 0; block < routed_.size(); ++block) {
     if (routed_[block].empty()) continue;
@@ -231,6 +232,18 @@ double Director::tokens_per_second() const {
   const double tokens =
       static_cast<double>(steps * batch.tokens() * batch.micro_batch_count * config_.workload.layout.data);
   return tokens / std::max(seconds(time), 1e-9);
+}
+
+/// What writing the slowest checkpoint took, in median steps.
+std::optional<std::int64_t> Director::shortest_interval(const CheckpointReport& report) const {
+  const auto replaced = [](const SavedCheckpoint& saved) { return saved.kind == CheckpointOutcome::Kind::Replaced; };
+  if (std::ranges::none_of(report.saved, replaced) || result_.steps.empty()) return std::nullopt;
+  Duration persist{};
+  for (const SavedCheckpoint& saved : report.saved) persist = std::max(persist, saved.persist);
+  std::vector<Duration> times;
+  for (const StepRecord& step : result_.steps) times.push_back(step.time);
+  std::ranges::nth_element(times, times.begin() + std::ssize(times) / 2);
+  return static_cast<std::int64_t>(std::ceil(seconds(persist) / std::max(1e-9, seconds(times[times.size() / 2]))));
 }
 
 /// Median over steps and ranks of the time from the first operator's start to the update's.

@@ -77,6 +77,7 @@ class Director {
   void forget_steps_from(std::int64_t updates);
   [[nodiscard]] double tokens_per_second() const;
   [[nodiscard]] Duration forward_backward() const;
+  [[nodiscard]] std::optional<std::int64_t> shortest_interval(const CheckpointReport& report) const;
   [[nodiscard]] Task validate_task(std::int64_t batch);
   [[nodiscard]] std::int64_t first_steady_step() const;
   [[nodiscard]] std::int64_t validation_batch_count() const;

@@ -401,6 +401,7 @@ TEST(TrainingCheckpoint, ASlowDiskReplacesCheckpointsAndDoesNotStall) {
   EXPECT_GT(count(CheckpointOutcome::Kind::Replaced), 0);
   EXPECT_GT(count(CheckpointOutcome::Kind::Committed), 0);
   EXPECT_EQ(result.checkpoints->saved.size(), 30U);
+  EXPECT_GT(result.checkpoints->shortest_interval.value_or(0), 1);
 }
 
 /// The stall is what the copy takes beyond the time that forward and backward give it.
