@@ -44,6 +44,8 @@ struct Attention {
   [[nodiscard]] std::int64_t qkv_width() const { return query_width() + 2 * kv_width(); }  // without `latent`
   [[nodiscard]] std::int64_t value_dim() const { return latent ? latent->value_dim : head_dim; }
   [[nodiscard]] std::int64_t output_width() const { return heads * value_dim(); }  // rows of the output projection
+  /// Columns of the queries, keys and values that the core reads: qkv_width() without `latent`.
+  [[nodiscard]] std::int64_t core_width() const { return query_width() + kv_heads * (head_dim + value_dim()); }
   /// Elements that decoding keeps of each token in each block.
   [[nodiscard]] std::int64_t cache_width() const {
     return latent ? latent->kv_rank + latent->rope_dim : 2 * kv_width();

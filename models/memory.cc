@@ -36,10 +36,15 @@ struct Sizes {
   [[nodiscard]] std::int64_t stream() const { return local * model.d_model * element; }
 };
 
-/// Input, its norm, [q|k|v], the heads' output, and what comes before the next norm.
+/// Input, its norm, queries, keys and values, the heads' output, and what comes before the next norm; latents and their
+/// norms, which tensor ranks have in common.
 std::int64_t attention_bytes(const Sizes& sizes, ActivationRule rule) {
   const Attention& attention = sizes.model.attention;
-  const std::int64_t products = (attention.qkv_width() + attention.query_width()) / sizes.tensor;
+  std::int64_t products = (attention.core_width() + attention.output_width()) / sizes.tensor;
+  if (attention.latent) {
+    products +=
+        2 * attention.latent->query_rank.value_or(0) + 2 * attention.latent->kv_rank + attention.latent->rope_dim;
+  }
   const std::int64_t heads = attention.heads / sizes.tensor;
   std::int64_t bytes = 3 * sizes.stream() + sizes.tokens * products * sizes.element;
   if (rule.dropout) bytes += sizes.local * sizes.model.d_model;
@@ -124,7 +129,7 @@ std::int64_t peak_kept(const std::vector<PipelinePass>& order, const std::vector
 /// Largest gradient of a tensor inside an operator, beside that of the residual stream; gathered tokens; rows on their
 /// way to and from experts; messages of the pipeline.
 std::int64_t activation_buffers(const Sizes& sizes, const std::vector<ModelPart>& parts, const OperatorWork& work) {
-  std::int64_t widest = sizes.model.attention.qkv_width() / sizes.tensor * sizes.tokens;
+  std::int64_t widest = sizes.model.attention.core_width() / sizes.tensor * sizes.tokens;
   std::int64_t rows = 0;
   for (const ModelPart& part : parts) {
     for (auto i = static_cast<std::size_t>(part.first_block); i < static_cast<std::size_t>(part.end_block); ++i) {

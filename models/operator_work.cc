@@ -68,7 +68,8 @@ Bytes OperatorWork::bucket_weight(const StateBucket& bucket, bool expert) const 
 }
 
 Bytes OperatorWork::key_value_bytes() const {
-  const std::int64_t width = 2 * model_.attention.kv_heads / tensor_ * model_.attention.head_dim;
+  const Attention& attention = model_.attention;
+  const std::int64_t width = attention.kv_heads / tensor_ * (attention.head_dim + attention.value_dim());
   return Bytes(batch_.tokens() * width * element_);
 }
 

@@ -88,6 +88,10 @@ void add_option_problems(const ParallelLayout& layout, std::vector<std::string>&
     problems.push_back(fmt::format("virtual_stages is {}: expected {} pipeline_schedule", layout.virtual_stages,
                                    interleaved ? "2 or more with this" : "1 without an interleaved"));
   }
+  if (layout.uneven_stages && layout.pipeline < 2) {
+    problems.push_back(
+        fmt::format("uneven_stages is of a pipeline, and pipeline is {}: expected 2 or more", layout.pipeline));
+  }
   if (layout.pipeline_schedule != PipelineSchedule::OneForwardOneBackward && layout.pipeline < 2) {
     problems.push_back(
         fmt::format("a pipeline_schedule needs stages, and pipeline is {}: expected 2 or more", layout.pipeline));

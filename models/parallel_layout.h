@@ -52,6 +52,7 @@ struct ParallelLayout {
   std::int64_t virtual_stages = 1;  // parts of the model on one pipeline stage: 2 or more when interleaved
   PipelineSchedule pipeline_schedule = PipelineSchedule::OneForwardOneBackward;
   Recomputation recomputation = Recomputation::None;
+  bool uneven_stages = false;  // where blocks do not divide, the first parts have one more
 
   [[nodiscard]] std::int64_t world_size() const { return data * context * tensor * pipeline; }
   [[nodiscard]] std::int64_t group_size(Group group) const;

@@ -56,16 +56,4 @@ std::vector<PipelinePass> pipeline_order(const ParallelLayout& layout, std::int6
   return with_late_weight_gradients(order, stage, total);
 }
 
-std::int64_t peak_in_flight(const std::vector<PipelinePass>& order) {
-  const bool late_weights = std::any_of(order.begin(), order.end(),
-                                        [](const PipelinePass& pass) { return pass.kind == Kind::WeightGradient; });
-  const Kind releases = late_weights ? Kind::WeightGradient : Kind::Backward;
-  std::int64_t held = 0, peak = 0;
-  for (const PipelinePass& pass : order) {
-    if (pass.kind == Kind::Forward) peak = std::max(peak, ++held);
-    if (pass.kind == releases) --held;
-  }
-  return peak;
-}
-
 }  // namespace moecast

@@ -35,8 +35,4 @@ struct PipelinePass {
 [[nodiscard]] std::vector<PipelinePass> pipeline_order(const ParallelLayout& layout, std::int64_t stage,
                                                        std::int64_t micro_batch_count);
 
-/// Most micro-batches of which a stage holds a part's activations at once: largest (forwards - backwards) during the
-/// step, parts counted each for itself. A backward whose weight gradients are still to come counts as running.
-[[nodiscard]] std::int64_t peak_in_flight(const std::vector<PipelinePass>& order);
-
 }  // namespace moecast

@@ -21,10 +21,20 @@ bool reaches_back(const Block& block) {
   return block.moe && (block.moe->shortcut == Shortcut::Pos2 || block.moe->shortcut == Shortcut::Pos3);
 }
 
-/// The first block of a part of `size` blocks whose shortcut begins in the part before.
-std::optional<std::int64_t> cut_shortcut(const MoeModel& model, std::int64_t size) {
-  for (std::int64_t first = size; first < model.layer_count(); first += size) {
-    if (reaches_back(model.blocks[static_cast<std::size_t>(first)])) return first;
+/// First block of each of `count` parts, and the end of the last: sizes differ by at most one, larger ones first.
+std::vector<std::int64_t> part_bounds(std::int64_t blocks, std::int64_t count) {
+  std::vector<std::int64_t> bounds = {0};
+  for (std::int64_t i = 0; i < count; ++i) {
+    bounds.push_back(bounds.back() + blocks / count + (i < blocks % count ? 1 : 0));
+  }
+  return bounds;
+}
+
+/// The first block of a part whose shortcut begins in the part before.
+std::optional<std::int64_t> cut_shortcut(const MoeModel& model, std::int64_t count) {
+  const std::vector<std::int64_t> bounds = part_bounds(model.layer_count(), count);
+  for (std::size_t i = 1; i + 1 < bounds.size(); ++i) {
+    if (reaches_back(model.blocks[static_cast<std::size_t>(bounds[i])])) return bounds[i];
   }
   return std::nullopt;
 }
@@ -33,7 +43,7 @@ std::optional<std::int64_t> cut_shortcut(const MoeModel& model, std::int64_t siz
 std::vector<std::int64_t> fitting_part_counts(const MoeModel& model) {
   std::vector<std::int64_t> counts;
   for (std::int64_t count = 1; count <= model.layer_count(); ++count) {
-    if (model.layer_count() % count == 0 && !cut_shortcut(model, model.layer_count() / count)) counts.push_back(count);
+    if (model.layer_count() % count == 0 && !cut_shortcut(model, count)) counts.push_back(count);
   }
   return counts;
 }
@@ -76,21 +86,23 @@ Result<std::vector<ModelPart>> divide_blocks(const MoeModel& model, const Parall
   const auto fitting = [&] {
     return fmt::format("pipeline x virtual_stages may be {}", fmt::join(fitting_part_counts(model), ", "));
   };
-  if (blocks < count || blocks % count != 0) {
-    return bad(fmt::format("{} blocks do not divide evenly over pipeline {} x virtual_stages {}: {}", blocks,
-                           layout.pipeline, layout.virtual_stages, fitting()));
+  if (blocks < count || (blocks % count != 0 && !layout.uneven_stages)) {
+    const bool uneven_fits = blocks > count && !cut_shortcut(model, count);
+    return bad(fmt::format("{} blocks do not divide evenly over pipeline {} x virtual_stages {}: {}{}", blocks,
+                           layout.pipeline, layout.virtual_stages, fitting(),
+                           uneven_fits ? "; or uneven_stages may be true" : ""));
   }
-  const std::int64_t size = blocks / count;
-  if (const std::optional<std::int64_t> cut = count > 1 ? cut_shortcut(model, size) : std::nullopt) {
+  if (const std::optional<std::int64_t> cut = cut_shortcut(model, count)) {
     return bad(
         fmt::format("the shortcut of block {} begins in block {}, which pipeline {} x virtual_stages {} puts on "
                     "another stage: {}",
                     *cut, *cut - 1, layout.pipeline, layout.virtual_stages, fitting()));
   }
+  const std::vector<std::int64_t> bounds = part_bounds(blocks, count);
   std::vector<ModelPart> parts;
-  for (std::int64_t i = 0; i < count; ++i) {
-    parts.push_back(
-        {static_cast<std::int32_t>(i * size), static_cast<std::int32_t>((i + 1) * size), i == 0, i + 1 == count});
+  for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
+    parts.push_back({static_cast<std::int32_t>(bounds[i]), static_cast<std::int32_t>(bounds[i + 1]), i == 0,
+                     i + 2 == bounds.size()});
   }
   return parts;
 }
@@ -104,18 +116,6 @@ std::vector<ModelPart> parts_of_stage(const MoeModel& model, const ParallelLayou
     own.push_back((*all)[i]);
   }
   return own;
-}
-
-std::vector<std::int64_t> stage_of_blocks(const MoeModel& model, const ParallelLayout& layout) {
-  std::vector<std::int64_t> stages(model.blocks.size());
-  for (std::int64_t stage = 0; stage < layout.pipeline; ++stage) {
-    for (const ModelPart& part : parts_of_stage(model, layout, stage)) {
-      for (auto i = static_cast<std::size_t>(part.first_block); i < static_cast<std::size_t>(part.end_block); ++i) {
-        stages[i] = stage;
-      }
-    }
-  }
-  return stages;
 }
 
 Status check_division(const MoeModel& model, const ParallelLayout& layout) {

@@ -24,16 +24,14 @@ struct ModelPart {
   return {0, static_cast<std::int32_t>(model.blocks.size()), true, true};
 }
 
-/// The model in pipeline * virtual_stages parts of equally many blocks, in the order of the forward pass. Part i runs
-/// on stage i % pipeline (Narayanan et al. 2021, arXiv 2104.04473, section 2.2). BadInput where blocks do not divide,
-/// or a shortcut would begin on another part than it ends; the message says which degrees would fit.
+/// The model in pipeline * virtual_stages parts of equally many blocks (with uneven_stages, up to one), in the order of
+/// the forward pass. Part i runs on stage i % pipeline (Narayanan et al. 2021, arXiv 2104.04473, section 2.2). BadInput
+/// where blocks do not divide, or a shortcut would begin on another part than it ends; the message says what would fit.
 [[nodiscard]] Result<std::vector<ModelPart>> divide_blocks(const MoeModel& model, const ParallelLayout& layout);
 
 /// The parts of one stage, in the order of the forward pass. The layout divides the model.
 [[nodiscard]] std::vector<ModelPart> parts_of_stage(const MoeModel& model, const ParallelLayout& layout,
                                                     std::int64_t stage);
-/// By block: its stage. The layout divides the model.
-[[nodiscard]] std::vector<std::int64_t> stage_of_blocks(const MoeModel& model, const ParallelLayout& layout);
 
 /// Can the layout divide this model? BadInput with all problems and what would fit: experts over expert ranks, heads
 /// and widths over tensor ranks, blocks over pipeline stages. MoE beside tensor parallelism takes sequence_parallel, as

@@ -54,6 +54,7 @@ ParallelLayout read_layout(JsonReader& workload) {
   layout.virtual_stages = reader.integer("virtual_stages", 1, kMaxDegree, layout.virtual_stages);
   layout.pipeline_schedule =
       reader.choice("pipeline_schedule", kPipelineSchedules, std::optional(layout.pipeline_schedule));
+  layout.uneven_stages = reader.boolean("uneven_stages", layout.uneven_stages);
   layout.recomputation = reader.choice("recomputation", kRecomputations, std::optional(layout.recomputation));
   if (workload.problem_count() != before) return layout;
   if (const Status fits = layout.check(); !fits.ok()) {
@@ -130,6 +131,7 @@ Json to_json(const Workload& workload) {
                       {"sequence_parallel", workload.layout.sequence_parallel},
                       {"virtual_stages", workload.layout.virtual_stages},
                       {"pipeline_schedule", name_of(kPipelineSchedules, workload.layout.pipeline_schedule)},
+                      {"uneven_stages", workload.layout.uneven_stages},
                       {"recomputation", name_of(kRecomputations, workload.layout.recomputation)}};
   json["batch"] = {{"micro_batch", workload.batch.micro_batch},
                    {"micro_batch_count", workload.batch.micro_batch_count},

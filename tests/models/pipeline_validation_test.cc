@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -88,6 +89,22 @@ TEST(PipelineSchedules, ZeroBubbleH1LeavesAThird) {
       EXPECT_EQ(stages_wall(plans, block_ticks(4, 4, 4)), m * (F + B + W) + (p - 1) * (F + B - W)) << p << " " << m;
     }
   }
+}
+
+/// Most micro-batches of which a stage holds a part's activations at once, parts counted each for itself, until the
+/// last of their gradients.
+std::int64_t peak_in_flight(const std::vector<PipelinePass>& order) {
+  const bool late_weights = std::any_of(order.begin(), order.end(), [](const PipelinePass& pass) {
+    return pass.kind == PipelinePass::Kind::WeightGradient;
+  });
+  using Kind = PipelinePass::Kind;
+  const Kind releases = late_weights ? Kind::WeightGradient : Kind::Backward;
+  std::int64_t held = 0, peak = 0;
+  for (const PipelinePass& pass : order) {
+    if (pass.kind == Kind::Forward) peak = std::max(peak, ++held);
+    if (pass.kind == releases) --held;
+  }
+  return peak;
 }
 
 TEST(PipelineSchedules, MicroBatchesInFlight) {
@@ -190,6 +207,23 @@ TEST(PipelineSchedules, StagesDivideOperatorsAndParameters) {
   EXPECT_EQ(elements, count_parameters(model).total + model.vocabulary * model.d_model);  // the tied copy
 }
 
+TEST(PipelineSchedules, UnevenStagesDifferByOneBlock) {
+  ParallelLayout layout = pipeline(4, PipelineSchedule::OneForwardOneBackward);
+  layout.uneven_stages = true;
+  const auto blocks = [](const StepPlan& plan) {
+    std::set<LayerId> layers;
+    for (const Operator& op : plan.operators) {
+      if (op.layer && op.lane == Lane::Compute) layers.insert(*op.layer);
+    }
+    return std::ssize(layers);
+  };
+  const std::vector<StepPlan> plans = plans_of(dense_model(6), layout, 4);
+  std::vector<std::ptrdiff_t> found;
+  for (const StepPlan& plan : plans) found.push_back(blocks(plan));
+  EXPECT_EQ(found, (std::vector<std::ptrdiff_t>{2, 2, 1, 1}));
+  (void)run_stages(plans, [](const Operator&) { return 1; });
+}
+
 TEST(PipelineSchedules, SayWhichStagesWouldFit) {
   const auto message = [](const MoeModel& model, const ParallelLayout& layout, std::int64_t micro_batches) {
     const Result<std::vector<StepPlan>> plans =
@@ -199,7 +233,7 @@ TEST(PipelineSchedules, SayWhichStagesWouldFit) {
   EXPECT_EQ(
       message(dense_model(6), pipeline(4, PipelineSchedule::OneForwardOneBackward), 4),
       "6 blocks do not divide evenly over pipeline 4 x virtual_stages 1: pipeline x virtual_stages may be 1, 2, 3, "
-      "6");
+      "6; or uneven_stages may be true");
   EXPECT_EQ(message(paired_model(3, 1, true, Shortcut::Pos2), pipeline(2, PipelineSchedule::OneForwardOneBackward), 4),
             "the shortcut of block 3 begins in block 2, which pipeline 2 x virtual_stages 1 puts on another stage: "
             "pipeline x virtual_stages may be 1, 3");

@@ -68,7 +68,7 @@ TEST(Workload, ReadsBackWhatItWrites) {
                          "sequence_parallel": true, "virtual_stages": 1, "pipeline_schedule": "zero_bubble",
                          "recomputation": "full"}})",
         R"({"model": {"layers": {"count": 8}}, "batch": {"micro_batch_count": 4},
-            "parallel": {"pipeline": 2, "virtual_stages": 4, "pipeline_schedule": "interleaved",
+            "parallel": {"pipeline": 2, "virtual_stages": 3, "uneven_stages": true, "pipeline_schedule": "interleaved",
                          "recomputation": "selective"}})"}) {
     const Result<Workload> workload = parse(patched(patch));
     ASSERT_TRUE(workload.ok()) << workload.error().text();
