@@ -31,6 +31,7 @@ StepPlan PlanBuilder::build() && {
 OpId PlanBuilder::emit(Operator op, Ids dependencies) {
   op.id = OpId(static_cast<std::int32_t>(plan_.operators.size()));
   op.micro_batch = micro_batch_;
+  op.second_routing |= second_routing_;
   std::sort(dependencies.begin(), dependencies.end());
   dependencies.erase(std::unique(dependencies.begin(), dependencies.end()), dependencies.end());
   op.dependencies = std::move(dependencies);
