@@ -247,6 +247,7 @@ void PlanBuilder::emit_backward(std::size_t item) {
 
 /// `after` is the backward operator; `more` is not used where the operator is put off.
 void PlanBuilder::weight_gradient(Operator op, OpId after, Ids more) {
+  op.second_routing = second_routing_;  // also if it is put off
   if (zero_bubble()) {
     state_->late.push_back({std::move(op), after});
     return;

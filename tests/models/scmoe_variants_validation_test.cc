@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "models/moe_model_json.h"
 #include "models/state_inventory.h"
@@ -186,6 +187,33 @@ TEST(ScMoeVariants, DgMoeGivesTheOwnTensorItsGradientBeforeTheWindow) {
             (Names{"L3.Combine.B.second", "L3.Combine.B", "L3.Dispatch.B.second", "L3.Dispatch.B"}));
   EXPECT_EQ(dependencies(plan, "L3.Attention.B"), Names{"L3.Gate.B.second"});
   EXPECT_EQ(dependencies(plan, "L2.Attention.B"), Names{"L3.Gate.B"});
+}
+
+TEST(ScMoeVariants, DgMoeNamesEveryOperatorOnceUnderEverySchedule) {
+  const MoeModel model = zoo("gpt2_moe_medium_dgmoe");
+  const auto expect_unique = [&](const ParallelLayout& layout, const Schedule& schedule) {
+    const Result<std::vector<StepPlan>> plans = build_stage_plans({model, layout, Batch{1, 4, 64}, schedule, 2, {}});
+    ASSERT_TRUE(plans.ok()) << plans.error().text();
+    for (const StepPlan& plan : *plans) {
+      std::set<std::pair<std::string, std::int32_t>> names;
+      int seconds = 0;
+      for (const Operator& op : plan.operators) {
+        EXPECT_TRUE(names.emplace(op.name(), op.micro_batch).second) << op.name() << " " << op.micro_batch;
+        seconds += op.second_routing ? 1 : 0;
+      }
+      EXPECT_GT(seconds, 0);
+    }
+  };
+  expect_unique({.data = 8, .expert = 8}, {});
+  expect_unique({.data = 8, .expert = 8}, {ScheduleKind::Pipelined, 2, {}, {}});
+  expect_unique({.data = 8, .expert = 8}, {ScheduleKind::Shortcut, 2, 3, 2});
+  ParallelLayout stages{.data = 4, .expert = 4};
+  stages.pipeline = 4;
+  stages.pipeline_schedule = PipelineSchedule::ZeroBubble;  // weight gradients are put off
+  expect_unique(stages, {ScheduleKind::Shortcut, 1, 1, 1});
+  stages.pipeline_schedule = PipelineSchedule::OneForwardOneBackward;
+  stages.recomputation = Recomputation::Full;
+  expect_unique(stages, {ScheduleKind::Shortcut, 1, 3, 1});
 }
 
 }  // namespace
