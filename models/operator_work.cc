@@ -289,7 +289,8 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
 }
 
 std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = local_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
+  const std::int64_t T = local_, d = model_.d_model, chosen = moe.routing_count() * moe.routed_rows(T);
+  const std::int64_t rows = moe.routing_count() * send_rows(moe);
   const bool shared = moe.shared_expert_width > 0;
   std::vector<Work> work;
   if (phase == Phase::Forward || phase == Phase::Recompute) {

@@ -60,7 +60,7 @@ class OperatorWork {
   /// Maximum, sum and target logit of every token: what a loss over divided words exchanges.
   [[nodiscard]] Bytes loss_bytes() const { return Bytes(3 * tokens_ * state_); }
 
-  /// Rows of the whole send buffer: E C with a capacity, T k without.
+  /// Rows of the whole send buffer of one routing: E C with a capacity, T k without.
   [[nodiscard]] std::int64_t send_rows(const MoeFfn& moe) const;
   /// Chunk `chunk` of `count`: slots [chunk C / count, (chunk + 1) C / count) of every expert.
   [[nodiscard]] ExpertShare share(const MoeFfn& moe, std::int64_t chunk, std::int64_t count) const;

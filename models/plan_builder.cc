@@ -31,6 +31,7 @@ StepPlan PlanBuilder::build() && {
 OpId PlanBuilder::emit(Operator op, Ids dependencies) {
   op.id = OpId(static_cast<std::int32_t>(plan_.operators.size()));
   op.micro_batch = micro_batch_;
+  op.second_routing |= second_routing_;
   std::sort(dependencies.begin(), dependencies.end());
   dependencies.erase(std::unique(dependencies.begin(), dependencies.end()), dependencies.end());
   op.dependencies = std::move(dependencies);
@@ -246,6 +247,7 @@ void PlanBuilder::emit_backward(std::size_t item) {
 
 /// `after` is the backward operator; `more` is not used where the operator is put off.
 void PlanBuilder::weight_gradient(Operator op, OpId after, Ids more) {
+  op.second_routing = second_routing_;  // also if it is put off
   if (zero_bubble()) {
     state_->late.push_back({std::move(op), after});
     return;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <utility>
@@ -75,6 +76,13 @@ class PlanBuilder {
   [[nodiscard]] OpId collectives_after(OpKind kind, std::optional<LayerId> layer, Phase phase, OpId done);
 
   // Routed experts (plan_moe.cc).
+  struct Routed {
+    OpId gate;
+    Ids dispatched;
+  };
+  [[nodiscard]] Routed dispatch_from(LayerId layer, Phase phase, Ids after);
+  [[nodiscard]] Ids combine_from(LayerId layer, Phase phase, const Ids& dispatched);
+  void route_back(LayerId layer, const Ids& combined, const std::function<void()>& meanwhile);
   void forward_moe(const MoeSite& site, Phase phase);
   void backward_moe(const MoeSite& site);
   [[nodiscard]] Ids exchange(OpKind kind, Phase phase, LayerId layer, const std::vector<Ids>& after);
@@ -103,6 +111,7 @@ class PlanBuilder {
   const ForwardChain* chain_ = nullptr;
   PassState* state_ = nullptr;
   std::int32_t micro_batch_ = 0;
+  bool second_routing_ = false;  // what is emitted belongs to a double gate's second routing
   std::vector<OpId> made_;       // by chain item: its forward operator
   std::optional<OpId> stream_;   // the last operator that wrote the residual stream or, backward, its gradient
   std::map<LayerId, int> open_;  // backward operators that still write this block's gradients

@@ -1,3 +1,4 @@
+#include <functional>
 #include <utility>
 
 #include "models/plan_builder.h"
@@ -62,6 +63,24 @@ PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& aft
   return ids;
 }
 
+/// Gate to Dispatch of one routing; `after` has the tensor that is routed.
+PlanBuilder::Routed PlanBuilder::dispatch_from(LayerId layer, Phase phase, Ids after) {
+  const OpId gate =
+      compute(routing_operator(OpKind::Gate, phase, layer, work_.gate(phase, moe(layer), false)), std::move(after));
+  const OpId encode = compute(routing_operator(OpKind::Encode, phase, layer, work_.encode(phase, moe(layer))), {gate});
+  Ids ready = {encode};
+  if (!moe(layer).capacity_factor && phase == Phase::Forward) {  // computed again, the counts are known
+    const Bytes counts(moe(layer).expert_count * 4);
+    ready.push_back(communicate(OpKind::Counts, phase, layer, {Collective::AllToAll, Group::Expert, counts}, {gate}));
+  }
+  const std::vector<Ids> chunks(static_cast<std::size_t>(request_.schedule.chunk_count), ready);
+  return {gate, exchange(OpKind::Dispatch, phase, layer, chunks)};
+}
+
+PlanBuilder::Ids PlanBuilder::combine_from(LayerId layer, Phase phase, const Ids& dispatched) {
+  return exchange(OpKind::Combine, phase, layer, each_alone(experts(phase, layer, dispatched)));
+}
+
 /// Everything from Gate to Decode, the window included.
 void PlanBuilder::forward_moe(const MoeSite& site, Phase phase) {
   const LayerId layer = site.layer;
@@ -72,52 +91,66 @@ void PlanBuilder::forward_moe(const MoeSite& site, Phase phase) {
   };
   if (!shortcut()) window_until(site.decode);
 
-  const OpId gate =
-      compute(routing_operator(OpKind::Gate, phase, layer, work_.gate(phase, moe(layer), false)), {source});
-  const OpId encode = compute(routing_operator(OpKind::Encode, phase, layer, work_.encode(phase, moe(layer))), {gate});
-  Ids ready = {encode};
-  if (!moe(layer).capacity_factor && phase == Phase::Forward) {  // computed again, the counts are known
-    const Bytes counts(moe(layer).expert_count * 4);
-    ready.push_back(communicate(OpKind::Counts, phase, layer, {Collective::AllToAll, Group::Expert, counts}, {gate}));
-  }
-  const std::vector<Ids> chunks(static_cast<std::size_t>(request_.schedule.chunk_count), ready);
-  const Ids dispatched = exchange(OpKind::Dispatch, phase, layer, chunks);
+  const Routed first = dispatch_from(layer, phase, {source});
   if (shortcut()) window_until(site.source + static_cast<std::size_t>(slots_.forward));
-  const Ids computed = experts(phase, layer, dispatched);
-  Ids combined = exchange(OpKind::Combine, phase, layer, each_alone(computed));
+  Ids second;
+  const auto dispatch_second = [&] {  // once, as soon as the window is through
+    if (!moe(layer).double_gate || !second.empty() || next < site.decode) return;
+    second_routing_ = true;
+    second = dispatch_from(layer, phase, {made_[site.decode - 1], first.gate}).dispatched;
+    second_routing_ = false;
+  };
+  dispatch_second();
+  Ids combined = combine_from(layer, phase, first.dispatched);
   window_until(site.decode);
+  dispatch_second();
+  second_routing_ = !second.empty();
+  const Ids more = second_routing_ ? combine_from(layer, phase, second) : Ids();
+  second_routing_ = false;
+  combined.insert(combined.end(), more.begin(), more.end());
   emit_forward(site.decode, phase, std::move(combined));
 }
 
-/// Everything from Decode back to Gate, the window included: then the gradient of the residual stream is complete at S.
-void PlanBuilder::backward_moe(const MoeSite& site) {
-  const LayerId layer = site.layer;
-  emit_backward(site.decode);
-  const OpId decode = *stream_;
-  std::size_t left = site.decode;  // window items from left - 1 down to source + 1 are still to come
-  const auto window_until = [&](std::size_t end) {
-    while (left > end) emit_backward(--left);
-  };
-  if (!shortcut()) window_until(site.source + 1);
-
-  const std::vector<Ids> chunks(static_cast<std::size_t>(request_.schedule.chunk_count), Ids{decode});
-  const Ids combined = exchange(OpKind::Combine, Phase::Backward, layer, chunks);
-  if (shortcut()) window_until(site.decode + 1 - static_cast<std::size_t>(slots_.backward));
+/// One routing's experts to its Gate; `meanwhile` emits what may run while the gradient travels back.
+void PlanBuilder::route_back(LayerId layer, const Ids& combined, const std::function<void()>& meanwhile) {
   const Ids computed = experts(Phase::Backward, layer, combined);
   Ids dispatched = exchange(OpKind::Dispatch, Phase::Backward, layer, each_alone(computed));
   if (shortcut() || zero_bubble()) (void)experts(Phase::WeightGradient, layer, computed);
-  window_until(site.source + 1);
+  meanwhile();
   const OpId encode =
       compute(routing_operator(OpKind::Encode, Phase::Backward, layer, work_.encode(Phase::Backward, moe(layer))),
               std::move(dispatched));
   Operator gate =
       routing_operator(OpKind::Gate, Phase::Backward, layer, work_.gate(Phase::Backward, moe(layer), zero_bubble()));
   stream_ = compute(gate, {encode, *stream_});
-  if (zero_bubble()) {
-    gate.phase = Phase::WeightGradient;
-    gate.work = work_.gate(Phase::WeightGradient, moe(layer), true);
-    weight_gradient(std::move(gate), *stream_);
+  if (!zero_bubble()) return;
+  gate.phase = Phase::WeightGradient;
+  gate.work = work_.gate(Phase::WeightGradient, moe(layer), true);
+  weight_gradient(std::move(gate), *stream_);
+}
+
+/// Everything from Decode back to Gate, the window included: then the gradient of the residual stream is complete at S.
+void PlanBuilder::backward_moe(const MoeSite& site) {
+  const LayerId layer = site.layer;
+  emit_backward(site.decode);
+  const std::vector<Ids> chunks(static_cast<std::size_t>(request_.schedule.chunk_count), Ids{*stream_});
+  std::size_t left = site.decode;  // window items from left - 1 down to source + 1 are still to come
+  const auto window_until = [&](std::size_t end) {
+    while (left > end) emit_backward(--left);
+  };
+  const auto combine = [&] { return exchange(OpKind::Combine, Phase::Backward, layer, chunks); };
+  second_routing_ = moe(layer).double_gate;
+  const Ids second = second_routing_ ? combine() : Ids();
+  second_routing_ = false;
+  Ids first = shortcut() ? combine() : Ids();
+  if (!second.empty()) {
+    second_routing_ = true;
+    route_back(layer, second, [] {});
+    second_routing_ = false;
   }
+  window_until(shortcut() ? site.decode + 1 - static_cast<std::size_t>(slots_.backward) : site.source + 1);
+  if (!shortcut()) first = combine();
+  route_back(layer, first, [&] { window_until(site.source + 1); });
   close(layer);
 }
 

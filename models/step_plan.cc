@@ -84,6 +84,7 @@ std::string Operator::name() const {
   text += fmt::format("{}.{}", to_text(kind), letter(phase));
   const bool of_weights = phase == Phase::Update || kind == OpKind::WeightGather || kind == OpKind::GradientReduce;
   if (of_weights && communication) text += fmt::format(".{}", to_text(communication->group));
+  if (second_routing) text += ".second";
   if (chunk_count > 1) text += fmt::format(".c{}", chunk);
   return text;
 }

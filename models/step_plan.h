@@ -141,13 +141,14 @@ struct Operator {
   std::optional<LayerId> layer = std::nullopt;  // block; none for Embed, Head and whole-model operators
   std::int32_t micro_batch = 0;
   std::int32_t chunk = 0, chunk_count = 1;
-  std::vector<Work> work = {};                                // compute lane: kernels in the order in which they run
+  bool second_routing = false;  // of a double gate: by the block's own tensor, after that by the shortcut's
+  std::vector<Work> work = {};  // compute lane: kernels in the order in which they run
   std::optional<Communication> communication = std::nullopt;  // comm lane
   std::vector<OpId> dependencies = {};                        // smaller ids only
   std::optional<OpKind> part_of = std::nullopt;               // TensorGather ...: the operator that it serves
 
-  /// "L3.Dispatch.F", "L3.Expert.B.c1", "L3.Attention.TensorGather.F", "GradientReduce.U.expert_data": unique inside a
-  /// plan up to the micro-batch.
+  /// "L3.Dispatch.F", "L3.Expert.B.c1", "L3.Gate.F.second", "L3.Attention.TensorGather.F",
+  /// "GradientReduce.U.expert_data": unique inside a plan up to the micro-batch.
   [[nodiscard]] std::string name() const;
 };
 
@@ -189,6 +190,11 @@ struct StepPlanRequest {
 /// K and Dispatch and Combine travel beside it, in every other schedule the window comes before Gate. The backward
 /// mirrors it: Decode, the window reversed with the experts in slot K_b, then Encode and Gate, whose gradient joins the
 /// residual stream's where S branched off.
+///
+/// A double gate (ScMoE appendix A.2) routes once more from the window's last operator, the block's own attention, as
+/// soon as that is through: its dispatch travels beside the first routing's experts if these come after the window, its
+/// experts beside the first combine. Its Gate waits for the first, whose experts it avoids. Backward, its gradient is
+/// complete before the window begins.
 [[nodiscard]] Result<StepPlan> build_step_plan(const StepPlanRequest& request);
 
 /// All that build_stage_plans demands of a request: BadInput with what would fit.

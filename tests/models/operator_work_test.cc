@@ -68,16 +68,23 @@ double products(const MoeModel& model, Phase phase) {
   return sum;
 }
 
+/// Experts as often as they are chosen; gate and experts once for each routing.
+double met_by_a_token(const MoeModel& model, const Parameter& parameter) {
+  const auto elements = static_cast<double>(parameter.element_count());
+  const bool gate = parameter.name.ends_with(".gate.w") || parameter.name.ends_with(".w_noise");
+  if (!gate && !parameter.expert) return elements;
+  const MoeFfn& moe = *model.blocks[parameter.layer->index()].moe;
+  const double share = gate ? 1 : moe.computing_choices() / static_cast<double>(moe.expert_count);
+  return elements * share * static_cast<double>(moe.routing_count());
+}
+
 TEST(OperatorWork, EveryMatrixMeetsEveryTokenOnce) {
   for (const auto& [name, change] : kChanges) {
     const MoeModel model = changed(change);
     double active = 0;  // elements of matrices that one token meets; the tied embedding is the head's
     for (const Parameter& parameter : parameters(model)) {
-      if (parameter.shape.size() != 2 || parameter.name == "embedding.position") continue;
-      const auto elements = static_cast<double>(parameter.element_count());
-      const MoeFfn* moe = parameter.expert ? &*model.blocks[parameter.layer->index()].moe : nullptr;
-      active +=
-          moe == nullptr ? elements : elements * moe->computing_choices() / static_cast<double>(moe->expert_count);
+      if (parameter.shape.size() == 2 && parameter.name != "embedding.position")
+        active += met_by_a_token(model, parameter);
     }
     EXPECT_DOUBLE_EQ(products(model, Phase::Forward), 2.0 * static_cast<double>(kBatch.tokens()) * active) << name;
   }

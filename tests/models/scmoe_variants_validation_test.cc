@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "models/moe_model_json.h"
+#include "models/state_inventory.h"
 #include "tests/models/pair_times_testing.h"
 #include "tests/models/step_plan_testing.h"
 
@@ -135,6 +137,83 @@ TEST(ScMoeVariants, ScMoe2SendsTwiceWhatScMoeDoesAndTwoThirdsOfTop3) {
   const std::int64_t two = find(plan_of(zoo("gpt3_moe_xl_scmoe2")), "L3.Dispatch.F").communication->buffer.count();
   EXPECT_EQ(two, 2 * sent(zoo("gpt3_moe_xl_scmoe2"), 1));
   EXPECT_EQ(3 * two, 2 * sent(zoo("gpt3_moe_xl"), 3));
+}
+
+Names issued(const StepPlan& plan, Lane lane, Phase phase, std::int32_t layer) {
+  Names names;
+  for (const Operator& op : plan.operators) {
+    if (op.lane == lane && op.phase == phase && op.layer == LayerId(layer)) names.push_back(op.name());
+  }
+  return names;
+}
+
+// Appendix A.2, eq 23: both tensors of two adjacent blocks go through the same experts.
+TEST(ScMoeVariants, DgMoeRoutesThePrecedingAndTheCurrentTensor) {
+  const MoeModel model = zoo("gpt2_moe_medium_dgmoe");
+  const StepPlan plan = plan_of(model);
+  EXPECT_EQ(dependencies(plan, "L3.Gate.F"), Names{"L2.Attention.F"});                        // H_l^MH
+  EXPECT_EQ(dependencies(plan, "L3.Gate.F.second"), (Names{"L3.Gate.F", "L3.Attention.F"}));  // and H_{l+1}^MH
+  EXPECT_EQ(dependencies(plan, "L3.Decode.F"), (Names{"L3.Combine.F", "L3.Attention.F", "L3.Combine.F.second"}));
+  EXPECT_EQ(find(plan, "L3.Dispatch.F").communication->buffer,
+            find(plan, "L3.Dispatch.F.second").communication->buffer);
+  EXPECT_EQ(count_parameters(model).active, count_parameters(zoo("gpt2_moe_medium")).active);  // as top-2
+}
+
+TEST(ScMoeVariants, DgMoeHidesTheSecondDispatchBehindTheFirstExperts) {
+  const MoeModel model = zoo("gpt2_moe_medium_dgmoe");
+  const ParallelLayout layout{.data = 8, .expert = 8};
+  const auto planned = [&](std::int64_t slot) {
+    const Schedule schedule{ScheduleKind::Shortcut, 1, slot, slot};
+    const Result<StepPlan> plan = build_step_plan({model, layout, Batch{1, 1, 64}, schedule, 2, {}});
+    EXPECT_TRUE(plan.ok());
+    return plan.value();
+  };
+  EXPECT_EQ(issued(planned(3), Lane::Compute, Phase::Forward, 3),  // after MLP and attention
+            (Names{"L3.Gate.F", "L3.Encode.F", "L3.Attention.F", "L3.Gate.F.second", "L3.Encode.F.second",
+                   "L3.Expert.F", "L3.Expert.F.second", "L3.Decode.F"}));
+  EXPECT_EQ(issued(planned(1), Lane::Compute, Phase::Forward, 3),
+            (Names{"L3.Gate.F", "L3.Encode.F", "L3.Expert.F", "L3.Attention.F", "L3.Gate.F.second",
+                   "L3.Encode.F.second", "L3.Expert.F.second", "L3.Decode.F"}));
+  EXPECT_EQ(issued(planned(3), Lane::Comm, Phase::Forward, 3),
+            (Names{"L3.Dispatch.F", "L3.Dispatch.F.second", "L3.Combine.F", "L3.Combine.F.second"}));
+}
+
+TEST(ScMoeVariants, DgMoeGivesTheOwnTensorItsGradientBeforeTheWindow) {
+  const StepPlan plan = plan_of(zoo("gpt2_moe_medium_dgmoe"));
+  EXPECT_EQ(issued(plan, Lane::Compute, Phase::Backward, 3),
+            (Names{"L3.Decode.B", "L3.Expert.B.second", "L3.Encode.B.second", "L3.Gate.B.second", "L3.Expert.B",
+                   "L3.Attention.B", "L3.Encode.B", "L3.Gate.B"}));
+  EXPECT_EQ(issued(plan, Lane::Comm, Phase::Backward, 3),
+            (Names{"L3.Combine.B.second", "L3.Combine.B", "L3.Dispatch.B.second", "L3.Dispatch.B"}));
+  EXPECT_EQ(dependencies(plan, "L3.Attention.B"), Names{"L3.Gate.B.second"});
+  EXPECT_EQ(dependencies(plan, "L2.Attention.B"), Names{"L3.Gate.B"});
+}
+
+TEST(ScMoeVariants, DgMoeNamesEveryOperatorOnceUnderEverySchedule) {
+  const MoeModel model = zoo("gpt2_moe_medium_dgmoe");
+  const auto expect_unique = [&](const ParallelLayout& layout, const Schedule& schedule) {
+    const Result<std::vector<StepPlan>> plans = build_stage_plans({model, layout, Batch{1, 4, 64}, schedule, 2, {}});
+    ASSERT_TRUE(plans.ok()) << plans.error().text();
+    for (const StepPlan& plan : *plans) {
+      std::set<std::pair<std::string, std::int32_t>> names;
+      int seconds = 0;
+      for (const Operator& op : plan.operators) {
+        EXPECT_TRUE(names.emplace(op.name(), op.micro_batch).second) << op.name() << " " << op.micro_batch;
+        seconds += op.second_routing ? 1 : 0;
+      }
+      EXPECT_GT(seconds, 0);
+    }
+  };
+  expect_unique({.data = 8, .expert = 8}, {});
+  expect_unique({.data = 8, .expert = 8}, {ScheduleKind::Pipelined, 2, {}, {}});
+  expect_unique({.data = 8, .expert = 8}, {ScheduleKind::Shortcut, 2, 3, 2});
+  ParallelLayout stages{.data = 4, .expert = 4};
+  stages.pipeline = 4;
+  stages.pipeline_schedule = PipelineSchedule::ZeroBubble;  // weight gradients are put off
+  expect_unique(stages, {ScheduleKind::Shortcut, 1, 1, 1});
+  stages.pipeline_schedule = PipelineSchedule::OneForwardOneBackward;
+  stages.recomputation = Recomputation::Full;
+  expect_unique(stages, {ScheduleKind::Shortcut, 1, 3, 1});
 }
 
 }  // namespace
