@@ -11,6 +11,7 @@ Comparison compare(const Timeline& measured, const Timeline& predicted) {
   Comparison comparison;
   comparison.measured = step_metrics(measured);
   comparison.predicted = step_metrics(predicted);
+  comparison.measured_quartiles = step_time_quartiles(measured);
   const Duration truth = comparison.measured.step_time;
   ASSERT(truth > Duration{}, "a measured timeline without time");
   comparison.step_time_error =

@@ -20,6 +20,7 @@ struct Comparison {
   StepMetrics measured, predicted;
   std::vector<OperatorComparison> operators;  // every kind and phase that occurs in either, by kind, then phase
   double step_time_error = 0;                 // (predicted - measured) / measured
+  DurationRange measured_quartiles;           // of the measured step time
 };
 
 /// Neither timeline is empty.

@@ -95,7 +95,8 @@ double ratio(Duration part, Duration whole) {
   return whole.count() == 0 ? 0 : static_cast<double>(part.count()) / static_cast<double>(whole.count());
 }
 
-Duration median_step_time(const Timeline& timeline) {
+/// By step: from first start to last end over all ranks, nanoseconds.
+std::vector<double> step_times(const Timeline& timeline) {
   std::map<std::int32_t, Interval> steps;
   for (const Span& span : timeline.spans) {
     Interval& step = steps.try_emplace(span.step, Interval{span.start, span.end}).first->second;
@@ -105,7 +106,7 @@ Duration median_step_time(const Timeline& timeline) {
   std::vector<double> times;
   for (const auto& [step, interval] : steps)
     times.push_back(static_cast<double>((interval.end - interval.start).count()));
-  return median_of(times);
+  return times;
 }
 
 }  // namespace
@@ -114,7 +115,7 @@ StepMetrics step_metrics(const Timeline& timeline) {
   Totals totals;
   for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work), weight(timeline, key.second));
   StepMetrics metrics;
-  metrics.step_time = median_step_time(timeline);
+  metrics.step_time = median_of(step_times(timeline));
   metrics.compute = mean(totals.compute, totals.count);
   metrics.communication = mean(totals.communication, totals.count);
   metrics.exposed = mean(totals.exposed, totals.count);
@@ -146,6 +147,12 @@ std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
     rows.push_back(row);
   }
   return rows;
+}
+
+DurationRange step_time_quartiles(const Timeline& timeline) {
+  const std::vector<double> times = step_times(timeline);
+  if (times.empty()) return {};
+  return {Duration(std::llround(quantile(times, 0.25))), Duration(std::llround(quantile(times, 0.75)))};
 }
 
 StepMetrics bound_metrics(const Timeline& timeline) {

@@ -30,7 +30,13 @@ struct OperatorMetrics {  // one row for each kind and phase that occurs
   Duration total_per_step{};        // mean over ranks and steps
 };
 
+struct DurationRange {
+  Duration low{}, high{};
+};
+
 [[nodiscard]] StepMetrics step_metrics(const Timeline& timeline);
+/// First and third quartile of the step times: how steady the machine was.
+[[nodiscard]] DurationRange step_time_quartiles(const Timeline& timeline);
 /// The metrics of the same plan when every operator takes its median time and nothing else is in the way (`project`):
 /// the bound of what the plan can hide.
 [[nodiscard]] StepMetrics bound_metrics(const Timeline& timeline);

@@ -105,10 +105,16 @@ std::string operators_table(const ValidatedPair& pair, const Style& style) {
 
 std::string order_text(const Verdict& verdict) {
   if (verdict.measured_order.size() < 2) return "";
-  if (verdict.order_right())
-    return fmt::format("Order, fast to slow: {} (right)\n", fmt::join(verdict.measured_order, ", "));
-  return fmt::format("Order, fast to slow: measured {}; predicted {}\n", fmt::join(verdict.measured_order, ", "),
-                     fmt::join(verdict.predicted_order, ", "));
+  const std::size_t count = verdict.measured_order.size(), two_by_two = count * (count - 1) / 2;
+  std::string text = fmt::format("Order, fast to slow: measured {}; predicted {}\n",
+                                 fmt::join(verdict.measured_order, ", "), fmt::join(verdict.predicted_order, ", "));
+  if (verdict.measured_order == verdict.predicted_order) {
+    text = fmt::format("Order, fast to slow: {}\n", fmt::join(verdict.measured_order, ", "));
+  }
+  text += fmt::format("The measured steps tell {} of {} pairs apart (their middle halves do not overlap): ",
+                      verdict.told_apart, two_by_two);
+  if (verdict.order_right()) return text + "all predicted in the right order\n";
+  return text + fmt::format("{} predicted in the wrong order\n", verdict.swapped.size());
 }
 
 Json validation_json(const std::vector<ValidatedPair>& pairs, const Verdict& verdict,
@@ -125,6 +131,7 @@ Json validation_json(const std::vector<ValidatedPair>& pairs, const Verdict& ver
           {"tolerance", verdict.tolerance},
           {"median_error", verdict.median_error},
           {"order_right", verdict.order_right()},
+          {"told_apart", verdict.told_apart},
           {"measured_order", verdict.measured_order},
           {"predicted_order", verdict.predicted_order},
           {"pairs", list}};
@@ -147,7 +154,9 @@ Status failure(const Verdict& verdict) {
                           percent(verdict.median_error), percent(verdict.tolerance));
   }
   if (!verdict.order_right()) {
-    message += fmt::format("{}the predicted order is wrong", message.empty() ? "" : "; ");
+    const auto& [faster, slower] = verdict.swapped.front();
+    message += fmt::format("{}the predicted order is wrong: {} is faster than {}", message.empty() ? "" : "; ", faster,
+                           slower);
   }
   return Error{ErrorKind::CheckFailed, "validate", message};
 }
@@ -187,8 +196,9 @@ Command validate_command() {
   return {
       {.name = "validate",
        .summary = "lay measured runs beside predicted ones: time, communication, overlap, order",
-       .details = "Exit code 1 if the median error of the step time is above the tolerance, or if the predicted step\n"
-                  "times put the variants into another order than the measured ones.",
+       .details = "Exit code 1 if the median error of the step time is above the tolerance, or if two variants\n"
+                  "whose measured step times differ (their middle halves do not overlap) are predicted in the wrong\n"
+                  "order.",
        .positionals = {{.name = "MEASURED PREDICTED",
                         .help = "pairs of result folders or timeline.json files; PREDICTED may be a scenario",
                         .at_least = 2,

@@ -39,6 +39,8 @@ Json to_json(const Comparison& comparison) {
                          {"predicted_ns", each.predicted.count()}});
   }
   return {{"step_time_error", comparison.step_time_error},
+          {"measured_quartiles_ns",
+           {comparison.measured_quartiles.low.count(), comparison.measured_quartiles.high.count()}},
           {"measured", to_json(comparison.measured)},
           {"predicted", to_json(comparison.predicted)},
           {"operators", operators}};

@@ -26,7 +26,21 @@ Verdict judge(const std::vector<ValidatedPair>& pairs, double tolerance) {
   ASSERT(!pairs.empty());
   std::vector<double> errors;
   for (const ValidatedPair& pair : pairs) errors.push_back(std::abs(pair.comparison.step_time_error));
-  return {median(errors), tolerance, names_by(pairs, &Comparison::measured), names_by(pairs, &Comparison::predicted)};
+  Verdict verdict;
+  verdict.median_error = median(errors);
+  verdict.tolerance = tolerance;
+  verdict.measured_order = names_by(pairs, &Comparison::measured);
+  verdict.predicted_order = names_by(pairs, &Comparison::predicted);
+  for (const ValidatedPair& a : pairs) {
+    for (const ValidatedPair& b : pairs) {
+      if (a.comparison.measured_quartiles.high >= b.comparison.measured_quartiles.low) continue;
+      ++verdict.told_apart;
+      if (a.comparison.predicted.step_time > b.comparison.predicted.step_time) {
+        verdict.swapped.emplace_back(a.name, b.name);
+      }
+    }
+  }
+  return verdict;
 }
 
 Status check_same_workload(const Workload& measured, const Workload& predicted) {

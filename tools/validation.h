@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -15,13 +17,16 @@ struct ValidatedPair {
   Comparison comparison;
 };
 
-/// Is the prediction good enough?
+/// Is the prediction good enough? Two variants are told apart if the middle halves of their measured steps do not
+/// overlap: of others the measurement does not say which is faster.
 struct Verdict {
   double median_error = 0;                   // of |predicted - measured| / measured step time, over the pairs
   double tolerance = 0;                      // allowed median error
   std::vector<std::string> measured_order;   // names from fast to slow
   std::vector<std::string> predicted_order;  // the same by predicted step time
-  [[nodiscard]] bool order_right() const { return measured_order == predicted_order; }
+  std::int64_t told_apart = 0;               // pairs of variants
+  std::vector<std::pair<std::string, std::string>> swapped;  // of those: first is faster, the prediction says second
+  [[nodiscard]] bool order_right() const { return swapped.empty(); }
   [[nodiscard]] bool pass() const { return median_error <= tolerance && order_right(); }
 };
 

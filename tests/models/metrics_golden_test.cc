@@ -136,6 +136,13 @@ TEST(MedianDurations, OverRanksAndStepsZeroIfNeverRun) {
                                             Duration(0), Duration(0), Duration(0)}));
 }
 
+TEST(StepTimeQuartiles, LieBetweenTheStepTimes) {
+  const DurationRange range =
+      step_time_quartiles(timeline({{0, 0, 0, 0, 100}, {0, 0, 1, 200, 320}, {0, 0, 2, 400, 540}, {0, 0, 3, 600, 800}}));
+  EXPECT_EQ(range.low, Duration(115));  // 100, 120, 140, 200
+  EXPECT_EQ(range.high, Duration(155));
+}
+
 TEST(Compare, LaysRowsSideBySide) {
   const Comparison comparison =
       compare(timeline({{0, 0, 0, 0, 100}, {2, 0, 0, 100, 200}}), timeline({{0, 0, 0, 0, 80}, {3, 0, 0, 80, 150}}));

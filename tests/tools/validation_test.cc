@@ -7,9 +7,10 @@
 namespace moecast {
 namespace {
 
-ValidatedPair pair(const std::string& name, std::int64_t measured, std::int64_t predicted) {
+ValidatedPair pair(const std::string& name, std::int64_t measured, std::int64_t predicted, std::int64_t spread = 0) {
   ValidatedPair out{name, {}};
   out.comparison.measured.step_time = Duration(measured);
+  out.comparison.measured_quartiles = {Duration(measured - spread), Duration(measured + spread)};
   out.comparison.predicted.step_time = Duration(predicted);
   out.comparison.step_time_error = static_cast<double>(predicted - measured) / static_cast<double>(measured);
   return out;
@@ -29,6 +30,15 @@ TEST(Verdict, AWrongOrderFailsHoweverSmallTheError) {
   EXPECT_FALSE(verdict.pass());
   EXPECT_EQ(verdict.measured_order, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(verdict.predicted_order, (std::vector<std::string>{"b", "a"}));
+}
+
+TEST(Verdict, OnlyWhatTheMeasurementTellsApartCanBeInTheWrongOrder) {
+  const Verdict near = judge({pair("a", 100, 104, 2), pair("b", 104, 100, 2), pair("c", 109, 110, 2)}, 0.1);
+  EXPECT_EQ(near.told_apart, 2);  // a b touch at 102
+  EXPECT_TRUE(near.order_right());
+  const Verdict wrong = judge({pair("a", 100, 104, 2), pair("b", 104, 100, 2), pair("c", 109, 102, 2)}, 0.1);
+  EXPECT_EQ(wrong.swapped, (std::vector<std::pair<std::string, std::string>>{{"a", "c"}}));
+  EXPECT_FALSE(wrong.pass());
 }
 
 TEST(SameWorkload, SaysWhatDiffers) {
