@@ -66,7 +66,7 @@ std::int64_t routed_bytes(const Sizes& sizes, const MoeFfn& moe, const OperatorW
   const ExpertShare share = work.share(moe, 0, 1);
   const auto received = static_cast<std::int64_t>(share.rows * static_cast<double>(share.groups));
   const std::int64_t inside = sizes.model.ffn_input_columns(moe.expert_width) + moe.expert_width;
-  const std::int64_t gate = sizes.local * (moe.expert_count + 3 * moe.gate.top_k) * sizes.state;
+  const std::int64_t gate = sizes.local * (moe.choice_count() + 3 * moe.choices()) * sizes.state;
   return sizes.stream() + gate +
          (received * (sizes.model.d_model + inside) + share.send_rows * sizes.model.d_model) * sizes.element;
 }
@@ -76,9 +76,9 @@ std::int64_t block_bytes(const Sizes& sizes, const Block& block, ActivationRule 
   if (!block.moe) return bytes + ffn_bytes(sizes, block.dense_width, rule);
   if (block.moe->shared_expert_width > 0) {
     bytes += ffn_bytes(sizes, block.moe->shared_expert_width, rule);
-    if (block.moe->coefficient_gate == CoefficientGate::Cg1) bytes += sizes.stream();  // the gate's gradient needs it
+    bytes += coefficient_count(block.moe->coefficient_gate) * sizes.stream();  // what its gradient needs
   }
-  return bytes + routed_bytes(sizes, *block.moe, work);
+  return bytes + block.moe->routing_count() * routed_bytes(sizes, *block.moe, work);
 }
 
 /// Input and norm of the head, and the logits, which become their gradient.
@@ -139,7 +139,7 @@ std::int64_t activation_buffers(const Sizes& sizes, const std::vector<ModelPart>
       if (!block.moe) continue;
       const ExpertShare share = work.share(*block.moe, 0, 1);
       const auto received = static_cast<std::int64_t>(share.rows * static_cast<double>(share.groups));
-      rows = std::max(rows, (share.send_rows + received) * sizes.model.d_model);
+      rows = std::max(rows, block.moe->routing_count() * (share.send_rows + received) * sizes.model.d_model);
       widest = std::max(widest, received * sizes.model.ffn_input_columns(block.moe->expert_width));
     }
   }

@@ -54,9 +54,12 @@ struct MoeFfn {
   bool double_gate = false;
   CoefficientGate coefficient_gate = CoefficientGate::DirectAdd;  // only with a shared expert
   double balance_loss_coefficient = 0.01;
+  RouterLosses loss_coefficients = {};  // of the others
 
   /// Experts that the router scores.
   [[nodiscard]] std::int64_t choice_count() const { return expert_count + zero_expert_count; }
+  /// Columns of what a gate leaves for each token: GateRule::choices.
+  [[nodiscard]] std::int64_t choices() const { return gate.choices(choice_count()); }
   /// Times that each token is routed: 2 with double_gate.
   [[nodiscard]] std::int64_t routing_count() const { return double_gate ? 2 : 1; }
   /// Of a routing's top_k choices those that fall to experts which compute, when load is balanced.

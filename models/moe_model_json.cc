@@ -113,6 +113,7 @@ GateRule read_gate(JsonReader& moe, std::optional<std::int64_t> choice_count) {
   gate.top_k = reader.integer("top_k", 1, kMaxExperts);
   gate.renormalize = reader.boolean("renormalize", gate.renormalize);
   gate.selection_bias = reader.boolean("selection_bias", gate.selection_bias);
+  if (gate.selection_bias) gate.bias_rate = reader.number("bias_rate", 0, 1, gate.bias_rate);
   gate.scale = reader.number("scale", 1e-6, 1e6, gate.scale);
   if (moe.problem_count() != before) return gate;
   if (choice_count && gate.top_k > *choice_count) {
@@ -120,6 +121,13 @@ GateRule read_gate(JsonReader& moe, std::optional<std::int64_t> choice_count) {
                    std::to_string(gate.top_k));
   }
   if (choice_count) read_groups(reader, *choice_count, gate);
+  const bool ranks_experts = gate.router == RouterKind::SoftmaxTopK || gate.router == RouterKind::TopKSoftmax ||
+                             gate.router == RouterKind::SigmoidTopK;
+  for (const auto& [key, given] : {std::pair("selection_bias", gate.selection_bias), {"groups", gate.groups > 1}}) {
+    if (!given || ranks_experts) continue;
+    reader.problem(key, "conflict", "a router that ranks its experts: softmax_top_k, top_k_softmax, sigmoid_top_k",
+                   fmt::format("\"{}\"", name_of(kRouters, gate.router)));
+  }
   const bool pair = gate.router == RouterKind::RandomSecond || gate.router == RouterKind::SparseMixer;
   if (pair && gate.top_k != 2) {
     reader.problem("top_k", "conflict", fmt::format("2 with the router {}", name_of(kRouters, gate.router)),
@@ -141,6 +149,38 @@ std::optional<double> read_capacity_factor(JsonReader& moe) {
   return factor;
 }
 
+/// Losses beside the balance loss.
+void read_router_losses(JsonReader& reader, MoeFfn& moe) {
+  RouterLosses& losses = moe.loss_coefficients;
+  losses.importance = reader.number("importance_loss", 0, 1000, losses.importance);
+  losses.load = reader.number("load_loss", 0, 1000, losses.load);
+  losses.z = reader.number("z_loss", 0, 1000, losses.z);
+  const std::string router = fmt::format("0 with the router {}", name_of(kRouters, moe.gate.router));
+  if (losses.load > 0 && moe.gate.router != RouterKind::NoisyTopK) {
+    reader.problem("load_loss", "conflict", router + " (noisy_top_k has an expected load)",
+                   fmt::format("{}", losses.load));
+  }
+  for (const auto& [key, value] : {std::pair("importance_loss", losses.importance), {"z_loss", losses.z}}) {
+    if (value <= 0 || moe.gate.has_weights()) continue;
+    reader.problem(key, "conflict", router + ", which learns nothing", fmt::format("{}", value));
+  }
+}
+
+/// Conditions on what experts there are to choose from.
+void check_choices(JsonReader& reader, const MoeFfn& moe) {
+  const bool expert_choice = moe.gate.router == RouterKind::ExpertChoice;
+  if (moe.double_gate && 2 * moe.gate.top_k > moe.choice_count()) {
+    reader.problem("double_gate", "conflict", fmt::format("{} experts: twice top_k", 2 * moe.gate.top_k),
+                   std::to_string(moe.choice_count()));
+  } else if (moe.double_gate && (expert_choice || moe.gate.groups > 1 || moe.zero_expert_count > 0)) {
+    reader.problem("double_gate", "conflict", "a router by token, without groups, and no zero_experts", "true");
+  }
+  if (expert_choice && moe.zero_expert_count > 0) {
+    reader.problem("zero_experts", "conflict", "0: with expert_choice experts that compute choose",
+                   std::to_string(moe.zero_expert_count));
+  }
+}
+
 /// `reader` stands on the "moe" object.
 MoeFfn read_moe(JsonReader& reader) {
   MoeFfn moe;
@@ -158,6 +198,7 @@ MoeFfn read_moe(JsonReader& reader) {
   moe.double_gate = reader.boolean("double_gate", moe.double_gate);
   moe.coefficient_gate = reader.choice("coefficient_gate", kCoefficientGates, std::optional(moe.coefficient_gate));
   moe.balance_loss_coefficient = reader.number("balance_loss", 0, 1000, moe.balance_loss_coefficient);
+  read_router_losses(reader, moe);
   if (shared_known && moe.coefficient_gate != CoefficientGate::DirectAdd && moe.shared_expert_width == 0) {
     reader.problem("coefficient_gate", "conflict", "direct_add, or a shared_expert_width above 0",
                    fmt::format("\"{}\" without a shared expert", name_of(kCoefficientGates, moe.coefficient_gate)));
@@ -165,10 +206,7 @@ MoeFfn read_moe(JsonReader& reader) {
   if (moe.double_gate && (moe.shortcut == Shortcut::None || moe.shared_expert_width > 0)) {
     reader.problem("double_gate", "conflict", "a shortcut, and no shared expert", "true");
   }
-  if (moe.double_gate && experts_known && 2 * moe.gate.top_k > moe.choice_count()) {
-    reader.problem("double_gate", "conflict", fmt::format("{} experts: twice top_k", 2 * moe.gate.top_k),
-                   std::to_string(moe.choice_count()));
-  }
+  if (experts_known) check_choices(reader, moe);
   if (moe.gate.router == RouterKind::ExpertChoice && !moe.capacity_factor && reader.has("dropless")) {
     reader.problem("dropless", "conflict", "a capacity_factor: experts that choose take so many tokens each", "true");
   }

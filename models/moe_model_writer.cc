@@ -37,7 +37,10 @@ Json attention_json(const Attention& attention) {
 
 Json router_json(const GateRule& gate) {
   Json json = {{"kind", name_of(kRouters, gate.router)}, {"top_k", gate.top_k}, {"renormalize", gate.renormalize}};
-  if (gate.selection_bias) json["selection_bias"] = true;
+  if (gate.selection_bias) {
+    json["selection_bias"] = true;
+    json["bias_rate"] = gate.bias_rate;
+  }
   if (gate.groups > 1) {
     json["groups"] = gate.groups;
     json["top_groups"] = gate.top_groups;
@@ -62,6 +65,9 @@ Json moe_json(const MoeFfn& moe) {
   if (moe.double_gate) json["double_gate"] = true;
   json["coefficient_gate"] = name_of(kCoefficientGates, moe.coefficient_gate);
   json["balance_loss"] = moe.balance_loss_coefficient;
+  if (moe.loss_coefficients.importance > 0) json["importance_loss"] = moe.loss_coefficients.importance;
+  if (moe.loss_coefficients.load > 0) json["load_loss"] = moe.loss_coefficients.load;
+  if (moe.loss_coefficients.z > 0) json["z_loss"] = moe.loss_coefficients.z;
   return json;
 }
 

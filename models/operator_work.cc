@@ -34,7 +34,12 @@ void OperatorWork::count_parameters(std::int64_t stage) {
     const std::int64_t shard = even_share(count, parts, 0).count();
     Counts& counts = expert ? expert_ : non_expert_;
     counts.full += count;
-    (parameter.decay ? counts.decay : counts.no_decay) += sharded(expert) ? shard : count;
+    const std::int64_t updated = sharded(expert) ? shard : count;
+    (!parameter.trained ? counts.untrained : parameter.decay ? counts.decay : counts.no_decay) += updated;
+    if (!parameter.trained) {
+      const std::int64_t experts = model_.blocks[parameter.layer->index()].moe->expert_count;
+      selection_biases_.push_back(std::min(updated, experts));
+    }
 
     const StateBucket bucket = bucket_of(parameter);
     auto place = std::find(bucket_list_.begin(), bucket_list_.end(), bucket);
@@ -200,8 +205,8 @@ std::vector<Work> OperatorWork::shared_expert(Phase phase, const MoeFfn& moe, bo
   std::vector<Work> work;
   if (phase == Phase::Forward || phase == Phase::Recompute) {
     add_ffn(work, width);
-    if (coefficients > 0) {
-      work.push_back(GemmWork{T, coefficients, d});
+    if (coefficients > 0) {  // CG-2: a row of each of its two coefficients
+      work.push_back(coefficients == 1 ? GemmWork{T, 1, d} : GemmWork{coefficients, T, d});
       work.push_back(flat(MemoryKernel::Sigmoid, coefficients * T, 2 * state_));
     }
     return work;
@@ -218,7 +223,7 @@ std::vector<Work> OperatorWork::shared_expert(Phase phase, const MoeFfn& moe, bo
 }
 
 std::vector<Work> OperatorWork::gate(Phase phase, const MoeFfn& moe, bool split) const {
-  const std::int64_t T = local_, d = model_.d_model, E = moe.choice_count(), k = moe.gate.top_k;
+  const std::int64_t T = local_, d = model_.d_model, E = moe.choice_count(), k = moe.choices();
   const int products = !moe.gate.has_weights() ? 0 : moe.gate.router == RouterKind::NoisyTopK ? 2 : 1;
   std::vector<Work> work;
   // Forward: logits and scores [T,E]; backward: scores and dlogits. Both: expert, weight, and row or gradient [T,k].
@@ -289,22 +294,26 @@ std::vector<Work> OperatorWork::expert(Phase phase, const MoeFfn& moe, const Exp
 }
 
 std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
-  const std::int64_t T = local_, d = model_.d_model, chosen = moe.routing_count() * moe.routed_rows(T);
-  const std::int64_t rows = moe.routing_count() * send_rows(moe);
+  const std::int64_t T = local_, d = model_.d_model, rows = send_rows(moe), chosen = moe.routed_rows(T);
   const bool shared = moe.shared_expert_width > 0;
+  const std::int64_t coefficients = shared ? coefficient_count(moe.coefficient_gate) : 0;
   std::vector<Work> work;
   if (phase == Phase::Forward || phase == Phase::Recompute) {
     work.push_back(memory(MemoryKernel::Copy, T, d, 2));
     if (shared) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));
+    for (std::int64_t routing = 0; routing < moe.routing_count(); ++routing) {
+      work.push_back(MemoryWork{MemoryKernel::Unpermute, T, d, Bytes((chosen + 2 * T) * d * element_)});
+    }
     if (moe.zero_expert_count > 0) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));  // their input, weighed
-    work.push_back(MemoryWork{MemoryKernel::Unpermute, T, d, Bytes((chosen + 2 * T) * d * element_)});
+    if (coefficients == 2) work.push_back(memory(MemoryKernel::ScaleRows, T, d, 3));          // the routed sum
     return work;
   }
-  if (shared && moe.coefficient_gate != CoefficientGate::DirectAdd) {
-    work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
-  }
+  if (coefficients > 0) work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
+  if (coefficients == 2) work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
   if (moe.zero_expert_count > 0) work.push_back(memory(MemoryKernel::ScaleRowsBackward, T, d, 3));
-  work.push_back(MemoryWork{MemoryKernel::UnpermuteBackward, rows, d, Bytes((T + chosen + rows) * d * element_)});
+  for (std::int64_t routing = 0; routing < moe.routing_count(); ++routing) {
+    work.push_back(MemoryWork{MemoryKernel::UnpermuteBackward, rows, d, Bytes((T + chosen + rows) * d * element_)});
+  }
   return work;
 }
 
@@ -323,8 +332,9 @@ std::vector<Work> OperatorWork::head(Phase phase, bool split) const {
 
 std::vector<Work> OperatorWork::gradient_norm() const {
   std::vector<Work> work;
-  if (non_expert_.shard() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, non_expert_.shard(), state_));
-  if (expert_.shard() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, expert_.shard(), state_));
+  for (const Counts& counts : {non_expert_, expert_}) {
+    if (counts.trained() > 0) work.push_back(flat(MemoryKernel::SquaredNorm, counts.trained(), state_));
+  }
   return work;
 }
 
@@ -335,6 +345,7 @@ std::vector<Work> OperatorWork::optimizer() const {
   for (const std::int64_t count : {non_expert_.decay, non_expert_.no_decay, expert_.decay, expert_.no_decay}) {
     if (count > 0) work.push_back(flat(MemoryKernel::AdamW, count, each));
   }
+  for (const std::int64_t count : selection_biases_) work.push_back(flat(MemoryKernel::Add, count, 3 * state_));
   // Gradients begin the next step at zero: what the backward adds to, which are the shards from ZeRO 2 on.
   for (const bool expert : {false, true}) {
     const Counts& counts = expert ? expert_ : non_expert_;

@@ -86,8 +86,10 @@ class OperatorWork {
     std::int64_t full = 0;
     std::int64_t decay = 0;  // of the shard that the optimizer updates
     std::int64_t no_decay = 0;
+    std::int64_t untrained = 0;                    // of the shard: Parameter::trained
     std::vector<std::int64_t> bucket_shards = {};  // [bucket]: of the equal shards of one rank
-    [[nodiscard]] std::int64_t shard() const { return decay + no_decay; }
+    [[nodiscard]] std::int64_t trained() const { return decay + no_decay; }
+    [[nodiscard]] std::int64_t shard() const { return trained() + untrained; }
   };
   void count_parameters(std::int64_t stage);
   [[nodiscard]] std::int64_t bucket_elements(const StateBucket& bucket, bool expert) const;
@@ -116,6 +118,8 @@ class OperatorWork {
   std::int64_t tensor_replicated_ = 0;
   std::int64_t tied_ = 0;
   std::vector<StateBucket> bucket_list_;
+  std::vector<std::int64_t>
+      selection_biases_;  // elements that follow the load, of the shard of each layer that has them
 };
 
 }  // namespace moecast

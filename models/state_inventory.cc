@@ -32,6 +32,10 @@ class Lister {
   void undecayed(const std::string& name, Shape shape, TensorAxis axis = {}) {
     add(name, std::move(shape), false, std::nullopt, axis);
   }
+  void untrained(const std::string& name, Shape shape) {
+    undecayed(name, std::move(shape));
+    out_.back().trained = false;
+  }
   void bias(const std::string& name, std::int64_t width, TensorAxis axis = {}) {
     if (model_.bias) undecayed(name, {width}, axis);
   }
@@ -118,7 +122,7 @@ void list_gate(Lister& list, const std::string& prefix, const MoeModel& model, c
   if (!moe.gate.has_weights()) return;
   list.matrix(prefix + ".w", {model.d_model, moe.choice_count()});
   if (moe.gate.router == RouterKind::NoisyTopK) list.matrix(prefix + ".w_noise", {model.d_model, moe.choice_count()});
-  if (moe.gate.selection_bias) list.undecayed(prefix + ".selection_bias", {moe.choice_count()});
+  if (moe.gate.selection_bias) list.untrained(prefix + ".selection_bias", {moe.choice_count()});
 }
 
 void list_moe(Lister& list, const std::string& block, const MoeModel& model, const MoeFfn& moe) {

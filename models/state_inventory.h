@@ -25,6 +25,9 @@ struct Parameter {
   /// The dimension that tensor parallelism divides (Megatron-LM, arXiv 1909.08053, section 3: the first matrix of
   /// attention and FFN by columns, the second by rows; embeddings by words); none: every tensor rank has all of it.
   std::optional<std::size_t> tensor_axis = std::nullopt;
+  /// False: follows the load instead of a gradient (selection_bias). Where others have their gradient it has the tokens
+  /// that each expert was chosen by; it has no part in the gradient's norm and no optimizer moves it.
+  bool trained = true;
   [[nodiscard]] std::int64_t element_count() const;
 };
 

@@ -33,15 +33,53 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
 };
 
-/// What the gate leaves behind for encode, decode and its own backward. T tokens, E experts (router outputs), k
-/// choices.
+/// Random numbers of one gate call: a pure function of seed, token and expert, so they do not depend on how tokens are
+/// divided among ranks and micro-batches.
+struct GateDraws {
+  std::uint64_t seed = 0;
+  std::uint64_t stream = 0;
+  std::uint64_t first_token = 0;  // number of token 0 among all tokens of the step
+  bool explores = true;           // false (validation): NoisyTopK adds no noise, RandomSecond keeps every second choice
+};
+
+/// What a gate reads. T tokens, E router outputs (the zero experts last), k choices.
+struct GateInput {
+  Tensor logits;             // F32 [T, E]; Hash and Random: empty
+  Tensor noise_logits = {};  // F32 [T, E]: x W_noise, NoisyTopK only
+  Tensor bias = {};          // F32 [E] with GateRule::selection_bias
+  Tensor ids = {};           // I32 [T]: words, Hash only
+  Tensor taken = {};         // I32 [T, k]: experts that a token may not choose; empty: it may choose all
+  std::int64_t zero_expert_count = 0;
+  GateDraws draws = {};
+};
+
+/// What the gate leaves behind for encode, decode and its own backward. K = GateRule::choices: k, or E columns, one for
+/// each expert, with ExpertChoice.
 struct GateTensors {
-  Tensor scores;        // F32 [T, E]: router probabilities before selection
-  Tensor expert;        // I32 [T, k]: chosen expert, best first
-  Tensor weight;        // F32 [T, k]: combine weight
-  Tensor row;           // I32 [T, k]: destination row in the send buffer (expert-major), -1 if dropped
+  Tensor scores;        // F32 [T, E]: router probabilities before selection; sigmoids with SigmoidTopK
+  Tensor expert;        // I32 [T, K]: chosen expert, best first
+  Tensor weight;        // F32 [T, K]: combine weight
+  Tensor row;           // I32 [T, K]: destination row in the send buffer (expert-major), -1: nothing travels
   Tensor count;         // I32 [E]: tokens routed to each expert before drops
-  Tensor balance_loss;  // F32 [1]: E * sum_e f_e P_e over the T local tokens (GShard/Switch balance loss, first choice)
+  Tensor balance_loss;  // F32 [1]: E * sum_e f_e P_e over the T local tokens (GShard/Switch balance loss, first choice;
+                        // SigmoidTopK: P_e of scores divided by their sum, DeepSeek-V3, arXiv 2412.19437, eq 19)
+  Tensor losses = {};   // F32 [3]: RouterLosses in their order; empty: not wanted
+  Tensor zero_weight = {};  // F32 [T]: sum of the weights of chosen zero experts; empty without
+};
+
+/// What each loss of a gate is multiplied by: its coefficient and the loss scale.
+struct GateLossScales {
+  double balance = 0;
+  RouterLosses others = {};
+};
+
+/// Gradients around a gate.
+struct GateGradients {
+  Tensor dweight;      // in: F32 [T, K]
+  Tensor dzero = {};   // in: F32 [T] at zero_weight; empty without
+  Tensor dlogits;      // out: F32 [T, E]
+  Tensor dnoise = {};  // out: F32 [T, E] at noise_logits
+  Tensor load = {};    // out: F32 [E] += count; with selection_bias
 };
 
 struct AdamWStep {
@@ -97,6 +135,9 @@ class Backend {
   /// In place on F32 [T]: c = sigmoid(c) (CG-1). Backward: dc = dc * c * (1 - c).
   virtual void sigmoid(Lane lane, Tensor c) = 0;
   virtual void sigmoid_backward(Lane lane, Tensor c, Tensor dc) = 0;
+  /// In place on F32 [2,T]: softmax of each pair (CG-2). Backward: dc = c * (dc - <c, dc>), in place on dc.
+  virtual void softmax_pairs(Lane lane, Tensor c) = 0;
+  virtual void softmax_pairs_backward(Lane lane, Tensor c, Tensor dc) = 0;
 
   // Matrix products --------------------------------------------------------------------------------------------------
   /// y[M,N] = op(a) op(b) (+ y if accumulate); op transposes if asked. y may be F32 while a and b are BF16.
@@ -114,7 +155,7 @@ class Backend {
   virtual void bias_gradient(Lane lane, Tensor dx, std::span<const std::int64_t> offsets,
                              Tensor db) = 0;  // accumulates
   /// pre[R,F] holds the pre-activation (bias already added). GELU is the exact erf form: out[R,F] = gelu(pre). SwiGLU:
-  /// pre[R,2F] = (gate | up), out[R,F] = silu(gate) * up. ReLU: out = max(pre, 0).
+  /// pre[R,2F] = (gate | up), out[R,F] = silu(gate) * up; GeGLU the same with gelu(gate). ReLU: out = max(pre, 0).
   virtual void activation(Lane lane, Activation kind, Tensor pre, Tensor out) = 0;
   virtual void activation_backward(Lane lane, Activation kind, Tensor pre, Tensor dout, Tensor dpre) = 0;
 
@@ -142,15 +183,15 @@ class Backend {
   virtual void cross_entropy(Lane lane, Tensor logits, Tensor targets, double scale, Tensor loss) = 0;
 
   // Gate and permutation ---------------------------------------------------------------------------------------------
-  /// logits F32 [T,E] -> `out`. With a capacity C the destination row of slot s of expert e is e * C + s and slots
-  /// beyond C are dropped (token order, all first choices before second choices); dropless rows are expert-major
-  /// without gaps. Ties in the scores go to the lower expert.
-  virtual void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+  /// With a capacity C the destination row of slot s of expert e is e * C + s and slots beyond C are dropped (token
+  /// order, all first choices before second choices); dropless rows are expert-major without gaps. Ties in the scores
+  /// go to the lower expert. ExpertChoice: the C tokens of an expert are its best, slots in falling order of score.
+  virtual void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
                     const GateTensors& out) = 0;
-  /// dlogits F32 [T,E] from dweight F32 [T,k] and the balance loss (already multiplied by its coefficient and loss
-  /// scale: balance_scale * d balance_loss / d logits).
-  virtual void gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight,
-                             double balance_scale, Tensor dlogits) = 0;
+  /// Gradients of sum(dweight weight) + sum(dzero zero_weight) + the losses times their scales; which experts were
+  /// chosen does not change. Not for Hash and Random.
+  virtual void gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                             const GateLossScales& scales, const GateGradients& gradients) = 0;
   /// out[R,d]: row[t,j] of out = x[t]; rows without a token become zero.
   virtual void permute(Lane lane, Tensor x, Tensor row, Tensor out) = 0;
   virtual void permute_backward(Lane lane, Tensor dout, Tensor row, Tensor dx, bool accumulate) = 0;
@@ -165,6 +206,9 @@ class Backend {
   /// weight may be the same memory as master (F32 training).
   virtual void adamw(Lane lane, const AdamWStep& step, Tensor master, Tensor gradient, Tensor first_moment,
                      Tensor second_moment, Tensor weight) = 0;
+  /// bias += rate where load is below `mean`, -= rate where it is above; then weight = bias in X (it may be the same
+  /// memory). Flat vectors of one size (arXiv 2408.15664, algorithm 1).
+  virtual void follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) = 0;
   /// out F64 [1] (+)= sum of squares of x.
   virtual void squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) = 0;
 };

@@ -63,10 +63,39 @@ Json step_times(const std::vector<StepRecord>& steps) {
   return out;
 }
 
-Json expert_load_json(const std::vector<ExpertLoad>& loads) {
+/// Over the whole run, and step by step.
+Json expert_load_json(const TrainResult& result) {
   Json out = Json::array();
-  for (const ExpertLoad& load : loads) {
-    out.push_back({{"layer", load.layer.value()}, {"share", load.share}, {"dropped", load.dropped}});
+  for (std::size_t i = 0; i < result.expert_load.size(); ++i) {
+    const ExpertLoad& load = result.expert_load[i];
+    Json tokens = Json::array(), dropped = Json::array();
+    for (const StepRecord& step : result.steps) {
+      tokens.push_back(step.tokens[i].routed);
+      dropped.push_back(step.tokens[i].dropped);
+    }
+    out.push_back({{"layer", load.layer.value()},
+                   {"share", load.share},
+                   {"dropped", load.dropped},
+                   {"tokens_by_step", tokens},
+                   {"dropped_by_step", dropped}});
+  }
+  return out;
+}
+
+/// The losses of gates beside the balance loss, where a layer learns from them.
+Json router_losses_json(const TrainConfig& config, const TrainResult& result) {
+  RouterLosses used;
+  for (const Block& block : config.workload.model.blocks) {
+    if (!block.moe) continue;
+    used.importance += block.moe->loss_coefficients.importance;
+    used.load += block.moe->loss_coefficients.load;
+    used.z += block.moe->loss_coefficients.z;
+  }
+  Json out = Json::object();
+  for (const auto& [name, field] :
+       {std::pair("importance", &RouterLosses::importance), {"load", &RouterLosses::load}, {"z", &RouterLosses::z}}) {
+    if (used.*field <= 0) continue;
+    for (const StepRecord& step : result.steps) out[name].push_back(step.router_losses.*field);
   }
   return out;
 }
@@ -86,10 +115,11 @@ Json metrics_json(const TrainConfig& config, const TrainResult& result, const Js
               {"validation_loss", result.validation_loss},
               {"loss", result.loss},
               {"balance_loss", column(result.steps, &StepRecord::balance_loss)},
+              {"router_losses", router_losses_json(config, result)},
               {"gradient_norm", column(result.steps, &StepRecord::gradient_norm)},
               {"learning_rate", column(result.steps, &StepRecord::learning_rate)},
               {"step_time_ns", step_times(result.steps)},
-              {"expert_load", expert_load_json(result.expert_load)},
+              {"expert_load", expert_load_json(result)},
               {"operators", to_json(operator_metrics(result.timeline))}};
   if (result.checkpoints) {
     out["first_step"] = result.first_step;

@@ -134,11 +134,11 @@ MemoryCalls::Call MemoryCalls::gate_call(const MemoryWork& work) {
   const GateTensors out{state_output({tokens, experts}),         operands_.output(DType::I32, {tokens, choices}),
                         state_output({tokens, choices}),         operands_.output(DType::I32, {tokens, choices}),
                         operands_.output(DType::I32, {experts}), state_output({1})};
-  const Call forward = [=, &b] { b.gate(lane, rule, capacity, logits, out); };
+  const Call forward = [=, &b] { b.gate(lane, rule, capacity, {logits}, out); };
   if (work.kernel == MemoryKernel::Gate) return forward;
   if (operands_.status().ok()) forward();  // the backward reads what the forward has chosen
   const Tensor dweight = state_input({tokens, choices}), dlogits = state_output({tokens, experts});
-  return [=, &b] { b.gate_backward(lane, rule, out, dweight, 0.01, dlogits); };
+  return [=, &b] { b.gate_backward(lane, rule, {logits}, out, {0.01}, {dweight, {}, dlogits}); };
 }
 
 MemoryCalls::Call MemoryCalls::permute_call(const MemoryWork& work) {

@@ -2,6 +2,12 @@
 #include "runtime/cpu/tensor_data.h"
 
 namespace moecast::cpu {
+namespace {
+
+/// Columns of the pre-activation for each of the activation: a gate stands before what it multiplies.
+std::int64_t input_factor(Activation kind) { return kind == Activation::SwiGlu || kind == Activation::GeGlu ? 2 : 1; }
+
+}  // namespace
 
 void CpuBackend::bias_add(Lane, Tensor x, Tensor b, std::span<const std::int64_t> offsets) {
   with_scalar(x.dtype, [&]<typename T>(const Kernels<T>& kernels) {
@@ -21,7 +27,7 @@ void CpuBackend::bias_gradient(Lane, Tensor dx, std::span<const std::int64_t> of
 
 void CpuBackend::activation(Lane, Activation kind, Tensor pre, Tensor out) {
   with_scalar(pre.dtype, [&]<typename T>(const Kernels<T>& kernels) {
-    const std::int64_t factor = kind == Activation::SwiGlu ? 2 : 1;
+    const std::int64_t factor = input_factor(kind);
     kernels.activation(kind, elements<T>(pre, factor * out.element_count()), elements<T>(out, out.element_count()),
                        out.rows(), out.columns());
   });
@@ -29,7 +35,7 @@ void CpuBackend::activation(Lane, Activation kind, Tensor pre, Tensor out) {
 
 void CpuBackend::activation_backward(Lane, Activation kind, Tensor pre, Tensor dout, Tensor dpre) {
   with_scalar(pre.dtype, [&]<typename T>(const Kernels<T>& kernels) {
-    const std::int64_t count = (kind == Activation::SwiGlu ? 2 : 1) * dout.element_count();
+    const std::int64_t count = input_factor(kind) * dout.element_count();
     kernels.activation_backward(kind, elements<T>(pre, count), elements<T>(dout, dout.element_count()),
                                 elements<T>(dpre, count), dout.rows(), dout.columns());
   });

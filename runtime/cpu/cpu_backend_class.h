@@ -54,6 +54,8 @@ class CpuBackend final : public Backend {
   void scaled_rows_backward(Lane lane, Tensor dy, Tensor x, Tensor c, Tensor dx, Tensor dc) override;
   void sigmoid(Lane lane, Tensor c) override;
   void sigmoid_backward(Lane lane, Tensor c, Tensor dc) override;
+  void softmax_pairs(Lane lane, Tensor c) override;
+  void softmax_pairs_backward(Lane lane, Tensor c, Tensor dc) override;
 
   // gemm.cc
   void gemm(Lane lane, bool transpose_a, bool transpose_b, Tensor a, Tensor b, Tensor y, bool accumulate) override;
@@ -86,10 +88,10 @@ class CpuBackend final : public Backend {
   void cross_entropy(Lane lane, Tensor logits, Tensor targets, double scale, Tensor loss) override;
 
   // gate.cc
-  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
             const GateTensors& out) override;
-  void gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight, double balance_scale,
-                     Tensor dlogits) override;
+  void gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                     const GateLossScales& scales, const GateGradients& gradients) override;
 
   // permute.cc
   void permute(Lane lane, Tensor x, Tensor row, Tensor out) override;
@@ -101,6 +103,7 @@ class CpuBackend final : public Backend {
   // optimizer.cc
   void adamw(Lane lane, const AdamWStep& step, Tensor master, Tensor gradient, Tensor first_moment,
              Tensor second_moment, Tensor weight) override;
+  void follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) override;
   void squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) override;
 
  private:

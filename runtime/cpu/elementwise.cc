@@ -113,4 +113,29 @@ void CpuBackend::sigmoid_backward(Lane, Tensor c, Tensor dc) {
   });
 }
 
+/// The softmax of two values is the sigmoid of their difference.
+void CpuBackend::softmax_pairs(Lane, Tensor c) {
+  with_scalar(c.dtype, [&]<typename T>(const Kernels<T>& kernels) {
+    const std::int64_t pairs = c.shape[1];
+    T* first = elements<T>(c, 2 * pairs);
+    T* second = first + pairs;
+    for (std::int64_t i = 0; i < pairs; ++i) first[i] -= second[i];
+    kernels.sigmoid(first, pairs);
+    for (std::int64_t i = 0; i < pairs; ++i) second[i] = T(1) - first[i];
+  });
+}
+
+void CpuBackend::softmax_pairs_backward(Lane, Tensor c, Tensor dc) {
+  with_scalar(c.dtype, [&]<typename T>(const Kernels<T>&) {
+    const std::int64_t pairs = c.shape[1];
+    const T* value = elements<T>(c, 2 * pairs);
+    T* gradient = elements<T>(dc, 2 * pairs);
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      const T slope = value[i] * value[i + pairs] * (gradient[i] - gradient[i + pairs]);
+      gradient[i] = slope;
+      gradient[i + pairs] = -slope;
+    }
+  });
+}
+
 }  // namespace moecast::cpu

@@ -29,6 +29,19 @@ void CpuBackend::adamw(Lane lane, const AdamWStep& step, Tensor master, Tensor g
   weight.dtype == master.dtype ? copy(lane, weight, master) : cast(lane, weight, master);
 }
 
+void CpuBackend::follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) {
+  with_scalar(bias.dtype, [&]<typename T>(const Kernels<T>&) {
+    const std::int64_t count = bias.element_count();
+    const T* tokens = elements<T>(load, count);
+    T* value = elements<T>(bias, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const double behind = mean - static_cast<double>(tokens[i]);
+      value[i] += static_cast<T>(behind > 0 ? rate : behind < 0 ? -rate : 0);
+    }
+  });
+  if (weight.data != bias.data) weight.dtype == bias.dtype ? copy(lane, weight, bias) : cast(lane, weight, bias);
+}
+
 void CpuBackend::squared_norm(Lane, Tensor x, Tensor out, bool accumulate) {
   with_scalar(x.dtype, [&]<typename T>(const Kernels<T>& kernels) {
     double* sum = elements<double>(out, 1);

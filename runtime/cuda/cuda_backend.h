@@ -59,6 +59,8 @@ class CudaBackend final : public Backend {
   void scaled_rows_backward(Lane lane, Tensor dy, Tensor x, Tensor c, Tensor dx, Tensor dc) override;
   void sigmoid(Lane lane, Tensor c) override;
   void sigmoid_backward(Lane lane, Tensor c, Tensor dc) override;
+  void softmax_pairs(Lane lane, Tensor c) override;
+  void softmax_pairs_backward(Lane lane, Tensor c, Tensor dc) override;
 
   // products.cc
   void gemm(Lane lane, bool transpose_a, bool transpose_b, Tensor a, Tensor b, Tensor y, bool accumulate) override;
@@ -81,6 +83,7 @@ class CudaBackend final : public Backend {
   void cross_entropy(Lane lane, Tensor logits, Tensor targets, double scale, Tensor loss) override;
   void adamw(Lane lane, const AdamWStep& step, Tensor master, Tensor gradient, Tensor first_moment,
              Tensor second_moment, Tensor weight) override;
+  void follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) override;
   void squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) override;
 
   // attention.cc
@@ -90,10 +93,10 @@ class CudaBackend final : public Backend {
   void rope(Lane lane, const AttentionShape& shape, double theta, Tensor qkv, bool inverse) override;
 
   // routing.cc
-  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
             const GateTensors& out) override;
-  void gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight, double balance_scale,
-                     Tensor dlogits) override;
+  void gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                     const GateLossScales& scales, const GateGradients& gradients) override;
   void permute(Lane lane, Tensor x, Tensor row, Tensor out) override;
   void permute_backward(Lane lane, Tensor dout, Tensor row, Tensor dx, bool accumulate) override;
   void unpermute(Lane lane, Tensor rows, Tensor row, Tensor weight, Tensor out, bool accumulate) override;

@@ -35,6 +35,12 @@ void CudaBackend::sigmoid(Lane lane, Tensor c) {
   note(launch_sigmoid(select(lane).stream, floats(c, c.element_count()), c.element_count()), "sigmoid");
 }
 
+void CudaBackend::softmax_pairs(Lane, Tensor) { ASSERT(false, "the trainer refuses coefficient_gate cg2 on CUDA"); }
+
+void CudaBackend::softmax_pairs_backward(Lane, Tensor, Tensor) {
+  ASSERT(false, "the trainer refuses coefficient_gate cg2 on CUDA");
+}
+
 void CudaBackend::sigmoid_backward(Lane lane, Tensor c, Tensor dc) {
   const Index count = c.element_count();
   note(launch_sigmoid_backward(select(lane).stream, floats(c, count), floats(dc, count), count), "sigmoid_backward");

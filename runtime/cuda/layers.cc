@@ -159,6 +159,10 @@ void CudaBackend::adamw(Lane lane, const AdamWStep& step, Tensor master, Tensor 
        "adamw");
 }
 
+void CudaBackend::follow_load(Lane, double, double, Tensor, Tensor, Tensor) {
+  ASSERT(false, "the trainer refuses router.selection_bias on CUDA");
+}
+
 void CudaBackend::squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) {
   ASSERT(out.dtype == DType::F64 && out.element_count() == 1, "out must be F64 [1]");
   LaneState& state = select(lane);

@@ -4,7 +4,13 @@
 namespace moecast::cuda {
 namespace {
 
-GateArguments arguments_of(const GateRule& rule, const Tensor& scores) {
+/// The trainer refuses by name what these kernels do not have (runtime/trainer/trainable.h).
+GateArguments arguments_of(const GateRule& rule, const GateInput& input, const Tensor& scores) {
+  ASSERT(rule.router == RouterKind::SoftmaxTopK || rule.router == RouterKind::TopKSoftmax, "router {}",
+         static_cast<int>(rule.router));
+  ASSERT(rule.groups == 1 && rule.scale == 1 && !rule.selection_bias && input.zero_expert_count == 0 &&
+             input.taken.empty(),
+         "a gate of groups, scale, bias, zero experts or taken experts");
   GateArguments gate;
   gate.top_k_softmax = rule.router == RouterKind::TopKSoftmax;
   gate.renormalize = !gate.top_k_softmax && rule.renormalize && rule.top_k > 1;
@@ -23,11 +29,12 @@ int choices_of(const Tensor& row, Index tokens) {
 
 }  // namespace
 
-void CudaBackend::gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+void CudaBackend::gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
                        const GateTensors& out) {
-  const GateArguments gate = arguments_of(rule, out.scores);
+  ASSERT(out.losses.empty(), "the CUDA gate has the balance loss alone");
+  const GateArguments gate = arguments_of(rule, input, out.scores);
   const Index choices = gate.tokens * gate.top_k;
-  const float* x = floats(logits, gate.tokens * gate.experts);
+  const float* x = floats(input.logits, gate.tokens * gate.experts);
   float* scores = floats(out.scores, gate.tokens * gate.experts);
   std::int32_t* expert = integers(out.expert, choices);
   std::int32_t* row = integers(out.row, choices);
@@ -44,9 +51,10 @@ void CudaBackend::gate(Lane lane, const GateRule& rule, std::optional<std::int64
   note(launch_gate_balance(state.stream, gate, scores, first_count, balance, floats(out.balance_loss, 1)), "gate");
 }
 
-void CudaBackend::gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight,
-                                double balance_scale, Tensor dlogits) {
-  const GateArguments gate = arguments_of(rule, saved.scores);
+void CudaBackend::gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                                const GateLossScales& scales, const GateGradients& gradients) {
+  ASSERT(!scales.others.any(), "the CUDA gate has the balance loss alone");
+  const GateArguments gate = arguments_of(rule, input, saved.scores);
   const Index choices = gate.tokens * gate.top_k;
   const std::int32_t* expert = integers(saved.expert, choices);
   LaneState& state = select(lane);
@@ -54,8 +62,8 @@ void CudaBackend::gate_backward(Lane lane, const GateRule& rule, const GateTenso
   if (first_count == nullptr) return;
   note(launch_first_choices(state.stream, gate, expert, first_count), "gate_backward");
   note(launch_gate_backward(state.stream, gate, floats(saved.scores, gate.tokens * gate.experts), expert,
-                            floats(saved.weight, choices), floats(dweight, choices), first_count,
-                            static_cast<float>(balance_scale), floats(dlogits, gate.tokens * gate.experts)),
+                            floats(saved.weight, choices), floats(gradients.dweight, choices), first_count,
+                            static_cast<float>(scales.balance), floats(gradients.dlogits, gate.tokens * gate.experts)),
        "gate_backward");
 }
 

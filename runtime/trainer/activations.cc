@@ -8,13 +8,19 @@ namespace {
 /// The largest sizes over all blocks: what shared temporaries must hold.
 struct Widest {
   std::int64_t ffn = 0;           // dense FFN or shared expert
-  std::int64_t experts = 0;       // E
-  std::int64_t choices = 0;       // k
+  std::int64_t experts = 0;       // A
+  std::int64_t choices = 0;       // K
   std::int64_t send = 0;          // S
   std::int64_t receive = 0;       // R
   std::int64_t expert_cells = 0;  // R f
-  bool coefficient = false;
+  std::int64_t coefficients = 0;  // of a coefficient gate
+  std::int64_t routings = 0;
+  bool noise = false, zero_experts = false;
 };
+
+std::int64_t coefficients_of(const MoeFfn& moe) {
+  return moe.shared_expert_width > 0 ? coefficient_count(moe.coefficient_gate) : 0;
+}
 
 Widest widest(const ActivationSizes& sizes) {
   Widest most;
@@ -26,12 +32,15 @@ Widest widest(const ActivationSizes& sizes) {
     const MoeFfn& moe = *block.moe;
     const std::int64_t receive = receive_rows(moe, sizes.batch, sizes.layout.expert);
     most.ffn = std::max(most.ffn, moe.shared_expert_width);
-    most.experts = std::max(most.experts, moe.expert_count);
-    most.choices = std::max(most.choices, moe.gate.top_k);
+    most.experts = std::max(most.experts, moe.choice_count());
+    most.choices = std::max(most.choices, moe.choices());
     most.send = std::max(most.send, send_rows(moe, sizes.batch));
     most.receive = std::max(most.receive, receive);
     most.expert_cells = std::max(most.expert_cells, receive * moe.expert_width);
-    most.coefficient |= moe.coefficient_gate == CoefficientGate::Cg1 && moe.shared_expert_width > 0;
+    most.coefficients = std::max(most.coefficients, coefficients_of(moe));
+    most.routings = std::max(most.routings, moe.routing_count());
+    most.noise |= moe.gate.router == RouterKind::NoisyTopK;
+    most.zero_experts |= moe.zero_expert_count > 0;
   }
   return most;
 }
@@ -72,29 +81,28 @@ class Carver {
     return state;
   }
   [[nodiscard]] RoutedState routed(const MoeFfn& moe) {
-    const std::int64_t experts = moe.expert_count;
-    const std::int64_t k = moe.gate.top_k;
+    const std::int64_t experts = moe.choice_count();
+    const std::int64_t choices = moe.choices();
     const std::int64_t micro_batches = sizes_.batch.micro_batch_count;
     const std::int64_t degree = sizes_.layout.expert;
     const std::int64_t receive = receive_rows(moe, sizes_.batch, degree);
     RoutedState state;
     state.norm = norm();
-    state.logits = f({tokens_, experts});
+    if (moe.gate.has_weights()) state.logits = f({tokens_, experts});
+    if (moe.gate.router == RouterKind::NoisyTopK) state.noise_logits = f({tokens_, experts});
     state.scores = f({tokens_, experts});
-    state.weight = f({tokens_, k});
-    state.expert = i({tokens_, k});
-    state.row = i({tokens_, k});
+    state.weight = f({tokens_, choices});
+    state.expert = i({tokens_, choices});
+    state.row = i({tokens_, choices});
     state.count = i({micro_batches, experts});
     state.balance_loss = f({micro_batches});
-    if (!moe.capacity_factor) state.received_count = i({degree, experts / degree});
+    if (moe.loss_coefficients.any()) state.losses = f({micro_batches, 3});
+    if (moe.zero_expert_count > 0) state.zero_weight = f({tokens_});
+    if (!moe.capacity_factor) state.received_count = i({degree, moe.expert_count / degree});
     state.received = x({receive, d_});
     state.pre = x({receive, model_.ffn_input_columns(moe.expert_width)});
     state.active = x({receive, moe.expert_width});
     state.rows = x({send_rows(moe, sizes_.batch), d_});
-    if (moe.shared_expert_width > 0) {
-      state.shared = x({tokens_, d_});
-      if (moe.coefficient_gate == CoefficientGate::Cg1) state.coefficient = f({tokens_, 1});
-    }
     return state;
   }
   [[nodiscard]] BlockState block(const Block& block) {
@@ -106,8 +114,17 @@ class Carver {
       state.ffn = ffn(block.dense_width);
       return state;
     }
-    if (block.moe->shared_expert_width > 0) state.ffn = ffn(block.moe->shared_expert_width);
     state.routed = routed(*block.moe);
+    if (block.moe->double_gate) state.second = routed(*block.moe);
+    if (block.moe->shared_expert_width == 0) return state;
+    state.ffn = ffn(block.moe->shared_expert_width);
+    state.routed.shared = x({tokens_, d_});
+    const std::int64_t coefficients = coefficients_of(*block.moe);
+    if (coefficients == 1) state.routed.coefficient = f({tokens_, 1});
+    if (coefficients == 2) {
+      state.routed.coefficient = f({2, tokens_});
+      state.routed.mixed = x({tokens_, d_});
+    }
     return state;
   }
   [[nodiscard]] HeadState head() {
@@ -134,20 +151,26 @@ class Carver {
   void routed_temporaries(const Widest& most, Temporaries& state) {
     state.expert_dactive = x({most.expert_cells});
     state.gate_dlogits = f({tokens_, most.experts});
+    if (most.noise) state.gate_dnoise = f({tokens_, most.experts});
     if (sizes_.compute == DType::BF16) state.compute_dlogits = x({tokens_, most.experts});
-    state.send = x({most.send, d_});
-    state.expert_out = x({most.receive, d_});
-    if (most.coefficient) {
+    if (most.coefficients > 0) {
       state.dshared = x({tokens_, d_});
-      state.dcoefficient = f({tokens_, 1});
+      state.dcoefficient = f({tokens_ * most.coefficients});
     }
-    state.drows = x({most.send, d_});
-    state.dweight = f({tokens_, most.choices});
-    state.dexpert_out = x({most.receive, d_});
-    state.expert_dpre = x({model_.ffn_input_columns(most.expert_cells)});
-    state.dreceived = x({most.receive, d_});
-    state.dsend = x({most.send, d_});
-    state.drouted = x({tokens_, d_});
+    if (most.coefficients == 2) state.dmixed = x({tokens_, d_});
+    if (most.zero_experts) state.dzero = f({tokens_});
+    for (std::int64_t routing = 0; routing < most.routings; ++routing) {
+      RoutedTemporaries& each = state.routed[static_cast<std::size_t>(routing)];
+      each.send = x({most.send, d_});
+      each.expert_out = x({most.receive, d_});
+      each.drows = x({most.send, d_});
+      each.dweight = f({tokens_, most.choices});
+      each.dexpert_out = x({most.receive, d_});
+      each.expert_dpre = x({model_.ffn_input_columns(most.expert_cells)});
+      each.dreceived = x({most.receive, d_});
+      each.dsend = x({most.send, d_});
+      each.drouted = x({tokens_, d_});
+    }
   }
 
   const ActivationSizes& sizes_;

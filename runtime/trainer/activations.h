@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -14,8 +15,9 @@ namespace moecast {
 
 /// Everything that one rank keeps between operators of one micro-batch, in one allocation carved by
 /// Activations::carve. X is the compute type, F the type of gradients and losses (F32; F64 when X is F64). T tokens of
-/// a micro-batch, d width, f expert width, E experts, k choices, M micro-batches; S rows of the send buffer (E C with a
-/// capacity C, else T k), R rows of the receive buffer (E C, or the most that P ranks can send: P T k).
+/// a micro-batch, d width, f expert width, E experts (A with the zero experts), K choices (MoeFfn::choices), M
+/// micro-batches; S rows of the send buffer (E C with a capacity C, else T k), R rows of the receive buffer (E C, or
+/// the most that P ranks can send: P T k).
 ///
 /// Who may share. Forward results of a block live until its backward. Everything under Temporaries is shared by all
 /// blocks and micro-batches: at most one MoE block is between its Encode and Decode (or their backwards) on a rank, as
@@ -41,16 +43,19 @@ struct FfnState {  // dense FFN or shared expert
 
 struct RoutedState {
   NormState norm;
-  Tensor logits;               // F [T,E]
-  Tensor scores, weight;       // F [T,E], [T,k]
-  Tensor expert, row;          // I32 [T,k]
-  Tensor count;                // I32 [M,E]: of every micro-batch
-  Tensor balance_loss;         // F [M]
-  Tensor received_count;       // I32 [P, E/P]: dropless only
-  Tensor received;             // X [R,d]
-  Tensor pre, active;          // X [R, f or 2f], [R,f]
-  Tensor rows;                 // X [S,d]: what the experts made of the send buffer
-  Tensor shared, coefficient;  // X [T,d], F [T]: SE and c of CG-1
+  Tensor logits, noise_logits;  // F [T,A]; the second of noisy routers only
+  Tensor scores, weight;        // F [T,A], [T,K]
+  Tensor expert, row;           // I32 [T,K]
+  Tensor count;                 // I32 [M,A]: of every micro-batch
+  Tensor balance_loss;          // F [M]
+  Tensor losses;                // F [M,3]: RouterLosses, if any has a coefficient
+  Tensor zero_weight;           // F [T]: only with zero experts
+  Tensor received_count;        // I32 [P, E/P]: dropless only
+  Tensor received;              // X [R,d]
+  Tensor pre, active;           // X [R, f or 2f], [R,f]
+  Tensor rows;                  // X [S,d]: what the experts made of the send buffer
+  Tensor shared, coefficient;   // X [T,d], F [T,1] or [2,T]: SE, and c of CG-1 or CG-2 (first routing only)
+  Tensor mixed;                 // X [T,d]: routed sum before its coefficient (CG-2)
 };
 
 struct BlockState {
@@ -59,6 +64,19 @@ struct BlockState {
   AttentionState attention;
   FfnState ffn;
   RoutedState routed;
+  RoutedState second;  // of a double gate: the routing by the block's own tensor
+};
+
+/// What one routing has on the way between its operators.
+struct RoutedTemporaries {
+  Tensor send;            // X [S,d]: Encode -> Dispatch
+  Tensor expert_out;      // X [R,d]: Expert -> Combine
+  Tensor drows, dweight;  // X [S,d], F [T,K]: Decode' -> Combine', Gate'
+  Tensor dexpert_out;     // X [R,d]: Combine' -> Expert'
+  Tensor expert_dpre;     // X [R, f or 2f]: Expert' -> its weight gradients
+  Tensor dreceived;       // X [R,d]: Expert' -> Dispatch'
+  Tensor dsend;           // X [S,d]: Dispatch' -> Encode'
+  Tensor drouted;         // X [T,d]: Encode' (with zero experts Decode') -> Gate'
 };
 
 /// The first group lives inside one compute operator; the others from one operator to the next.
@@ -67,19 +85,15 @@ struct Temporaries {
   Tensor dnorm;             // X [T,d]
   Tensor dactive, dpre;     // X [T,f], [T, f or 2f]: widest FFN
   Tensor expert_dactive;    // X [R,f]
-  Tensor gate_dlogits;      // F [T,E]
-  Tensor compute_dlogits;   // X [T,E], [T,1]: copy in the compute type, only if X is not F
+  Tensor gate_dlogits;      // F [T,A]
+  Tensor gate_dnoise;       // F [T,A]: noisy routers only
+  Tensor compute_dlogits;   // X [T,A]: copy in the compute type, only if X is not F
+  Tensor dmixed;            // X [T,d]: of the routed sum (CG-2)
 
-  Tensor g;                      // X [T,d]: gradient of the residual stream
-  Tensor send;                   // X [S,d]: Encode -> Dispatch
-  Tensor expert_out;             // X [R,d]: Expert -> Combine
-  Tensor dshared, dcoefficient;  // X [T,d], F [T]: Decode' -> SharedExpert' (CG-1)
-  Tensor drows, dweight;         // X [S,d], F [T,k]: Decode' -> Combine', Gate'
-  Tensor dexpert_out;            // X [R,d]: Combine' -> Expert'
-  Tensor expert_dpre;            // X [R, f or 2f]: Expert' -> its weight gradients
-  Tensor dreceived;              // X [R,d]: Expert' -> Dispatch'
-  Tensor dsend;                  // X [S,d]: Dispatch' -> Encode'
-  Tensor drouted;                // X [T,d]: Encode' -> Gate'
+  Tensor g;                                 // X [T,d]: gradient of the residual stream
+  Tensor dshared, dcoefficient;             // X [T,d], F [T] or [2,T]: Decode' -> SharedExpert' (CG-1, CG-2)
+  Tensor dzero;                             // F [T]: Decode' -> Gate', zero experts only
+  std::array<RoutedTemporaries, 2> routed;  // the second of a double gate only
 };
 
 struct HeadState {

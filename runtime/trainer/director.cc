@@ -182,6 +182,9 @@ void Director::record(Outcomes outcomes) {
   for (const std::optional<StepOutcome>& outcome : outcomes) {
     step.loss += outcome->loss_sum;
     step.balance_loss += outcome->balance_loss / static_cast<double>(outcomes.size());
+    for (double RouterLosses::*each : {&RouterLosses::importance, &RouterLosses::load, &RouterLosses::z}) {
+      step.router_losses.*each += outcome->router_losses.*each / static_cast<double>(outcomes.size());
+    }
     tokens += static_cast<double>(outcome->token_count);
   }
   step.loss /= tokens;
@@ -206,6 +209,15 @@ void Director::add_load(Outcomes outcomes) {
       for (std::size_t e = 0; e < counts.size(); ++e) routed_[block][e] += static_cast<double>(counts[e]);
       dropped_[block] += static_cast<double>(outcome->dropped[block]);
     }
+  }
+  for (std::size_t block = 0; block < routed_.size(); ++block) {
+    if (routed_[block].empty()) continue;
+    LayerTokens tokens{LayerId(static_cast<std::int32_t>(block)), std::vector<std::int64_t>(routed_[block].size()), 0};
+    for (const std::optional<StepOutcome>& outcome : outcomes) {
+      for (std::size_t e = 0; e < tokens.routed.size(); ++e) tokens.routed[e] += outcome->routed[block][e];
+      tokens.dropped += outcome->dropped[block];
+    }
+    result_.steps.back().tokens.push_back(std::move(tokens));
   }
 }
 

@@ -6,6 +6,7 @@ namespace moecast {
 namespace {
 
 ParameterClass class_of(const Parameter& parameter) {
+  if (!parameter.trained) return ParameterClass::DenseUntrained;
   if (parameter.expert) return parameter.decay ? ParameterClass::ExpertDecay : ParameterClass::ExpertNoDecay;
   return parameter.decay ? ParameterClass::DenseDecay : ParameterClass::DenseNoDecay;
 }
@@ -133,7 +134,7 @@ Status ParameterStore::allocate(Backend& backend) {
   // Weights that are not the masters: all of a narrower type, else those of the divided parts, which come first.
   const std::int64_t weights = compute_ != state_         ? element_count()
                                : division_.sharded(true)  ? element_count()
-                               : division_.sharded(false) ? class_begin_[2]
+                               : division_.sharded(false) ? class_begin_[kFirstExpertClass]
                                                           : 0;
   for (const auto& [component, count] : {std::pair(Component::Weight, weights),
                                          {Component::Master, state},
@@ -153,7 +154,7 @@ Status ParameterStore::allocate(Backend& backend) {
 }
 
 Status ParameterStore::allocate_shards(Backend& backend) {
-  const std::int64_t shard = division_.sharded(true) ? state_begin_[4] : state_begin_[2];
+  const std::int64_t shard = division_.sharded(true) ? state_begin_.back() : state_begin_[kFirstExpertClass];
   std::int64_t most = 0, most_shard = 0;
   for (const Bucket& bucket : buckets_) {
     most = std::max(most, bucket.shard_count * division_.replicas(bucket.expert).count);
@@ -232,11 +233,16 @@ Tensor ParameterStore::stacked(Component component, std::string_view first, std:
 Tensor ParameterStore::flat(Component component, ParameterClass of) const {
   return flat_range(component, static_cast<std::size_t>(of), static_cast<std::size_t>(of) + 1);
 }
-Tensor ParameterStore::flat_dense(Component component) const { return flat_range(component, 0, 2); }
-Tensor ParameterStore::flat_expert(Component component) const { return flat_range(component, 2, 4); }
+Tensor ParameterStore::flat_dense(Component component) const { return flat_range(component, 0, kFirstExpertClass); }
+Tensor ParameterStore::flat_trained_dense(Component component) const {
+  return flat_range(component, 0, static_cast<std::size_t>(ParameterClass::DenseUntrained));
+}
+Tensor ParameterStore::flat_expert(Component component) const {
+  return flat_range(component, kFirstExpertClass, kParameterClassCount);
+}
 
 Tensor ParameterStore::flat_range(Component component, std::size_t first_class, std::size_t last_class) const {
-  const bool expert = first_class >= 2;
+  const bool expert = first_class >= kFirstExpertClass;
   const std::int64_t begin = state_begin_[first_class], end = state_begin_[last_class];
   if (division_.sharded(expert)) {
     if (component == Component::Gradient) return view(reduced_, state_, begin, end);
@@ -244,7 +250,7 @@ Tensor ParameterStore::flat_range(Component component, std::size_t first_class, 
   } else if (component == Component::Gradient) {
     // Whole parts come first in the gradients, in the order of the classes: of ZeRO 2, that is the experts alone.
     const bool dense_is_elsewhere = division_.zero_stage >= 2 && division_.sharded(false);
-    const std::int64_t skipped = dense_is_elsewhere ? class_begin_[2] : 0;
+    const std::int64_t skipped = dense_is_elsewhere ? class_begin_[kFirstExpertClass] : 0;
     return view(memory(component), state_, class_begin_[first_class] - skipped, class_begin_[last_class] - skipped);
   } else if (component == Component::Weight && !aliased(expert)) {
     return view(memory(component), compute_, class_begin_[first_class], class_begin_[last_class]);
@@ -272,7 +278,8 @@ Tensor ParameterStore::gradient_share(const Entry& entry) const {
 
 Tensor ParameterStore::whole_gradients(bool expert) const {
   ASSERT(division_.zero_stage < 2, "gradients of ZeRO {} are not whole", division_.zero_stage);
-  return view(memory(Component::Gradient), state_, class_begin_[expert ? 2 : 0], class_begin_[expert ? 4 : 2]);
+  const std::int64_t experts = class_begin_[kFirstExpertClass];
+  return view(memory(Component::Gradient), state_, expert ? experts : 0, expert ? class_begin_.back() : experts);
 }
 
 Tensor ParameterStore::staging(Component component, const Bucket& bucket) const {

@@ -15,10 +15,12 @@
 
 namespace moecast {
 
-/// The four stretches of every buffer, in this order: what the optimizer updates with one call each. The first two and
-/// the last two are also contiguous: what is reduced over Data and over ExpertData.
-enum class ParameterClass { DenseDecay, DenseNoDecay, ExpertDecay, ExpertNoDecay };
-inline constexpr std::size_t kParameterClassCount = 4;
+/// The stretches of every buffer, in this order: what the optimizer updates with one call each, and what it leaves
+/// alone (Parameter::trained). The first three and the last two are also contiguous: what is reduced over Data and over
+/// ExpertData.
+enum class ParameterClass { DenseDecay, DenseNoDecay, DenseUntrained, ExpertDecay, ExpertNoDecay };
+inline constexpr std::size_t kParameterClassCount = 5;
+inline constexpr std::size_t kFirstExpertClass = static_cast<std::size_t>(ParameterClass::ExpertDecay);
 
 /// How ZeRO divides the state of one rank: over how many replicas of the non-expert and of the expert part, and which
 /// of them this rank is. A part with one replica is whole.
@@ -65,6 +67,7 @@ class ParameterStore {
                                                    const StateDivision& division = {});
 
   [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
+  [[nodiscard]] const Entry& entry(std::string_view name) const;
   [[nodiscard]] bool has(std::string_view name) const { return by_name_.contains(std::string(name)); }
   /// One parameter in its own shape. Not for a master or moment that is divided.
   [[nodiscard]] Tensor tensor(Component component, std::string_view name) const;
@@ -79,6 +82,7 @@ class ParameterStore {
   [[nodiscard]] Tensor flat(Component component, ParameterClass of) const;
   /// Of all non-expert parameters, of all expert parameters.
   [[nodiscard]] Tensor flat_dense(Component component) const;
+  [[nodiscard]] Tensor flat_trained_dense(Component component) const;
   [[nodiscard]] Tensor flat_expert(Component component) const;
   [[nodiscard]] std::int64_t element_count() const { return class_begin_.back(); }
 
@@ -102,7 +106,6 @@ class ParameterStore {
   void list_buckets();
   [[nodiscard]] Status allocate(Backend& backend);
   [[nodiscard]] Status allocate_shards(Backend& backend);
-  [[nodiscard]] const Entry& entry(std::string_view name) const;
   [[nodiscard]] Tensor view(const std::unique_ptr<DeviceMemory>& memory, DType type, std::int64_t begin,
                             std::int64_t end) const;
   [[nodiscard]] Tensor flat_range(Component component, std::size_t first_class, std::size_t last_class) const;

@@ -21,10 +21,10 @@ class ViewMaker {
     }
     return view;
   }
-  /// A matrix and, if the model has biases and `b` is not empty, its bias.
+  /// A matrix and, if the model has it, its bias.
   [[nodiscard]] LinearView linear(const std::string& w, const std::string& b = {}) const {
     LinearView view{weight(w), {}, gradient(w), {}};
-    if (model_.bias && !b.empty()) {
+    if (!b.empty() && store_.has(b)) {
       view.b = as_row(weight(b));
       view.db = as_row(gradient(b));
     }
@@ -70,12 +70,19 @@ BlockView make_block(const ViewMaker& make, const Block& block, std::size_t inde
   const MoeFfn& moe = *block.moe;
   if (moe.shared_expert_width > 0) {
     view.ffn = make.ffn(name + ".shared");
-    if (moe.coefficient_gate == CoefficientGate::Cg1) view.coefficient = make.linear(name + ".coefficient.w");
+    if (coefficient_count(moe.coefficient_gate) > 0) view.coefficient = make.linear(name + ".coefficient.w");
   }
   const std::int64_t local = moe.expert_count / degree;
   const std::string first_expert = fmt::format("{}.experts.{}.", name, position * local);
-  view.routed = {make.norm(name + ".gate.norm"), make.linear(name + ".gate.w"),
-                 make.experts(first_expert, "w1", "b1", local), make.experts(first_expert, "w2", "b2", local)};
+  view.routed.norm = make.norm(name + ".gate.norm");
+  if (moe.gate.has_weights()) view.routed.gate = make.linear(name + ".gate.w");
+  if (moe.gate.router == RouterKind::NoisyTopK) view.routed.noise = make.linear(name + ".gate.w_noise");
+  if (moe.gate.selection_bias) {
+    view.routed.selection_bias = make.weight(name + ".gate.selection_bias");
+    view.routed.load = make.gradient(name + ".gate.selection_bias");
+  }
+  view.routed.in = make.experts(first_expert, "w1", "b1", local);
+  view.routed.out = make.experts(first_expert, "w2", "b2", local);
   return view;
 }
 

@@ -33,14 +33,16 @@ struct FfnView {  // dense FFN or shared expert
 
 struct RoutedView {
   NormView norm;
-  LinearView gate;  // [d,E], no bias
+  LinearView gate;              // [d,A], no bias; empty without weights. A with the zero experts
+  LinearView noise;             // [d,A]: noisy routers only
+  Tensor selection_bias, load;  // [A]: what experts are chosen by beside their score; tokens that chose each
   LinearView in, out;
 };
 
 struct BlockView {
   AttentionView attention;
   FfnView ffn;             // the dense FFN, or the shared expert if the block has one
-  LinearView coefficient;  // [d,1]; empty without CG-1
+  LinearView coefficient;  // [d,1] (CG-1) or [d,2] (CG-2), else empty
   RoutedView routed;       // MoE blocks only
 };
 

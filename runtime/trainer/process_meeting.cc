@@ -146,6 +146,7 @@ void write(const StepOutcome& outcome, Writer& writer) {
   writer.value(outcome.loss_sum);
   writer.value(outcome.token_count);
   writer.value(outcome.balance_loss);
+  writer.value(outcome.router_losses);
   writer.value(outcome.gradient_norm);
   writer.value(static_cast<std::int64_t>(outcome.routed.size()));
   for (const std::vector<std::int64_t>& counts : outcome.routed) writer.list(counts);
@@ -163,6 +164,7 @@ StepOutcome read_outcome(Reader& reader) {
   outcome.loss_sum = reader.value<double>();
   outcome.token_count = reader.value<std::int64_t>();
   outcome.balance_loss = reader.value<double>();
+  outcome.router_losses = reader.value<RouterLosses>();
   outcome.gradient_norm = reader.value<double>();
   const auto blocks = reader.value<std::int64_t>();
   for (auto* counts : {&outcome.routed, &outcome.processed}) {

@@ -66,7 +66,8 @@ Status RankTrainer::allocate() {
       model, workload.layout, options_.rank, workload.batch, compute, options_.backend, options_.groups, *store_,
       make_parameter_views(model, *store_, workload.layout.expert,
                            workload.layout.position(Group::Expert, options_.rank)),
-      Activations::carve(sizes, arena), std::vector<ExchangePlan>(model.blocks.size())});
+      Activations::carve(sizes, arena), std::vector<std::array<ExchangePlan, 2>>(model.blocks.size())});
+  context_->seed = options_.seed;
   context_->gradient_clip = options_.gradient_clip;
   runner_ = std::make_unique<StepRunner>(*context_, options_.faults, options_.on_failure);
   executor_ = make_executor(options_.backend, options_.clock);
@@ -76,6 +77,7 @@ Status RankTrainer::allocate() {
 Result<StepOutcome> RankTrainer::run(const StepPlan& plan, const TokenBatch& batch, std::int64_t step,
                                      const AdamWStep& optimizer, OperatorRunner* watcher) {
   prepare(plan, batch, optimizer);
+  context_->step = step;
   runner_->begin_step(step);
   OperatorRunner& runner = watcher != nullptr ? *watcher : *runner_;
   Result<std::vector<Span>> spans = executor_->run_step(plan, runner, static_cast<std::int32_t>(step), options_.rank);
@@ -106,7 +108,7 @@ void RankTrainer::prepare(const StepPlan& plan, const TokenBatch& batch, const A
   context.chunk_count = plan.schedule.chunk_count;
   for (std::size_t block = 0; block < context.model.blocks.size(); ++block) {
     const std::optional<MoeFfn>& moe = context.model.blocks[block].moe;
-    const bool planned = context.exchanges[block].chunks.size() == static_cast<std::size_t>(context.chunk_count);
+    const bool planned = context.exchanges[block][0].chunks.size() == static_cast<std::size_t>(context.chunk_count);
     if (moe && moe->capacity_factor && !planned) plan_fixed_exchange(context, block);
   }
 }
@@ -130,23 +132,48 @@ void RankTrainer::read_losses(StepOutcome& outcome) {
   outcome.loss_sum = sum_of(states.head.loss);
   for (const BlockState& block : states.blocks) {
     if (block.routed.balance_loss.empty()) continue;
-    outcome.balance_loss += sum_of(block.routed.balance_loss) / static_cast<double>(context_->batch.micro_batch_count);
+    const double routings = block.second.balance_loss.empty() ? 1 : 2;
+    const double share = 1 / (routings * static_cast<double>(context_->batch.micro_batch_count));
+    for (const RoutedState* routed : {&block.routed, &block.second}) {
+      if (!routed->balance_loss.empty()) outcome.balance_loss += share * sum_of(routed->balance_loss);
+      if (!routed->losses.empty()) add_losses(routed->losses, share, outcome.router_losses);
+    }
+  }
+}
+
+/// `losses` is [M,3].
+void RankTrainer::add_losses(const Tensor& losses, double share, RouterLosses& sum) {
+  std::array<double*, 3> each = {&sum.importance, &sum.load, &sum.z};
+  for (std::int64_t row = 0; row < losses.shape[0]; ++row) {
+    for (std::size_t i = 0; i < each.size(); ++i) {
+      const std::int64_t at = row * 3 + static_cast<std::int64_t>(i);
+      *each[i] += share * sum_of(losses.reshaped({losses.element_count()}).slice(at, at + 1));
+    }
   }
 }
 
 void RankTrainer::read_routing(std::size_t block, StepOutcome& outcome) {
-  const Tensor& counts = context_->states.blocks[block].routed.count;  // [M,E]
+  const MoeFfn& moe = context_->moe(block);
+  const auto choices = static_cast<std::size_t>(moe.choice_count());
+  outcome.routed[block].assign(choices, 0);
+  outcome.processed[block].assign(static_cast<std::size_t>(moe.expert_count), 0);
+  add_counts(context_->states.blocks[block].routed.count, moe, block, outcome);
+  if (moe.double_gate) add_counts(context_->states.blocks[block].second.count, moe, block, outcome);
+}
+
+/// `counts` is [M,A]; zero experts, the last of A, drop nothing.
+void RankTrainer::add_counts(const Tensor& counts, const MoeFfn& moe, std::size_t block, StepOutcome& outcome) {
   std::vector<std::int32_t> values(static_cast<std::size_t>(counts.element_count()));
   context_->backend.download(kLane, values.data(), counts);
   context_->backend.synchronize(kLane);
-  const std::size_t experts = static_cast<std::size_t>(counts.shape[1]);
-  const std::optional<std::int64_t> capacity = context_->moe(block).capacity(context_->tokens());
-  outcome.routed[block].assign(experts, 0);
-  outcome.processed[block].assign(experts, 0);
+  const std::size_t choices = outcome.routed[block].size(), computing = outcome.processed[block].size();
+  const std::optional<std::int64_t> capacity = moe.capacity(context_->tokens());
   for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t expert = i % choices;
+    outcome.routed[block][expert] += values[i];
+    if (expert >= computing) continue;
     const std::int64_t kept = capacity ? std::min<std::int64_t>(values[i], *capacity) : values[i];
-    outcome.routed[block][i % experts] += values[i];
-    outcome.processed[block][i % experts] += kept;
+    outcome.processed[block][expert] += kept;
     outcome.dropped[block] += values[i] - kept;
   }
 }

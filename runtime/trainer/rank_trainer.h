@@ -27,11 +27,14 @@ namespace moecast {
 struct StepOutcome {
   double loss_sum = 0;  // over this rank's tokens, nats
   std::int64_t token_count = 0;
-  double balance_loss = 0;   // sum over MoE layers, mean over micro-batches, without its coefficient
-  double gradient_norm = 0;  // global, before clipping
-  std::vector<std::vector<std::int64_t>> routed;  // by block (empty if dense): tokens of this rank sent to each expert
-  std::vector<std::vector<std::int64_t>> processed;  // the same without those beyond the capacity
-  std::vector<std::int64_t> dropped;                 // by block: choices beyond the capacity
+  double balance_loss = 0;          // sum over MoE layers, mean over micro-batches, without its coefficient
+  RouterLosses router_losses = {};  // the same of the others
+  double gradient_norm = 0;         // global, before clipping
+  /// By block (empty if dense): tokens of this rank that chose each expert, the zero experts last.
+  std::vector<std::vector<std::int64_t>> routed;
+  /// The same of experts that compute, without those beyond the capacity.
+  std::vector<std::vector<std::int64_t>> processed;
+  std::vector<std::int64_t> dropped;  // by block: choices beyond the capacity
   std::vector<Span> spans;
   std::vector<CheckpointOutcome> checkpoints;  // snapshots that came to their end
   std::optional<RestoredRank> restored;        // of Task::Kind::Open, if it was to restore
@@ -71,7 +74,9 @@ class RankTrainer {
   void leave_out_stall(const StepPlan& plan, std::vector<Span>& spans) const;
   [[nodiscard]] StepOutcome read_outcome();
   void read_losses(StepOutcome& outcome);
+  void add_losses(const Tensor& losses, double share, RouterLosses& sum);
   void read_routing(std::size_t block, StepOutcome& outcome);
+  void add_counts(const Tensor& counts, const MoeFfn& moe, std::size_t block, StepOutcome& outcome);
   [[nodiscard]] double sum_of(const Tensor& values);
 
   RankTrainerOptions options_;

@@ -19,17 +19,25 @@ std::vector<Segment> count_segments(std::int64_t ranks) {
   return segments;
 }
 
+ExchangePlan& exchange_of(StepContext& context, Routing routing) {
+  return context.exchanges[routing.block][routing.index()];
+}
+
+RoutedTemporaries& temporaries_of(StepContext& context, Routing routing) {
+  return context.states.temporary.routed[routing.index()];
+}
+
 Communicator& expert_group(StepContext& context) { return context.groups.at(Group::Expert); }
 
-Status from_tokens_to_experts(StepContext& context, std::size_t block, std::size_t chunk, const Tensor& send,
+Status from_tokens_to_experts(StepContext& context, Routing routing, std::size_t chunk, const Tensor& send,
                               const Tensor& receive) {
-  const ChunkExchange& exchange = context.exchanges[block].chunks[chunk];
+  const ChunkExchange& exchange = exchange_of(context, routing).chunks[chunk];
   return expert_group(context).all_to_all(send, exchange.token_side, receive, exchange.expert_side);
 }
 
-Status from_experts_to_tokens(StepContext& context, std::size_t block, std::size_t chunk, const Tensor& send,
+Status from_experts_to_tokens(StepContext& context, Routing routing, std::size_t chunk, const Tensor& send,
                               const Tensor& receive) {
-  const ChunkExchange& exchange = context.exchanges[block].chunks[chunk];
+  const ChunkExchange& exchange = exchange_of(context, routing).chunks[chunk];
   return expert_group(context).all_to_all(send, exchange.expert_side, receive, exchange.token_side);
 }
 
@@ -38,40 +46,42 @@ Status from_experts_to_tokens(StepContext& context, std::size_t block, std::size
 void plan_fixed_exchange(StepContext& context, std::size_t block) {
   const MoeFfn& moe = context.moe(block);
   const Rows rows(static_cast<std::size_t>(moe.expert_count), *moe.capacity(context.tokens()));
-  plan_exchange({rows, rows, context.layout.expert}, context.chunk_count, context.exchanges[block]);
+  for (ExchangePlan& exchange : context.exchanges[block]) {
+    plan_exchange({rows, rows, context.layout.expert}, context.chunk_count, exchange);
+  }
 }
 
-Status exchange_counts(StepContext& context, std::size_t block, std::int64_t micro_batch) {
-  const RoutedState& state = context.states.blocks[block].routed;
+Status exchange_counts(StepContext& context, Routing routing, std::int64_t micro_batch) {
+  const RoutedState& state = routed_state(context, routing);
   const std::int64_t ranks = context.layout.expert;
-  const std::int64_t experts = context.moe(block).expert_count;
-  const Tensor sent = gate_tensors(state, micro_batch).count.reshaped({ranks, experts / ranks});
+  const std::int64_t experts = context.moe(routing.block).expert_count;  // what zero experts are chosen by stays here
+  const Tensor sent = gate_tensors(state, micro_batch).count.slice(0, experts).reshaped({ranks, experts / ranks});
   const std::vector<Segment> segments = count_segments(ranks);
   RETURN_IF_ERROR(expert_group(context).all_to_all(sent, segments, state.received_count, segments));
   const Rows sent_rows = read_counts(context.backend, sent);
   const Rows received_rows = read_counts(context.backend, state.received_count);
-  plan_exchange({sent_rows, received_rows, ranks}, context.chunk_count, context.exchanges[block]);
+  plan_exchange({sent_rows, received_rows, ranks}, context.chunk_count, exchange_of(context, routing));
   return {};
 }
 
-Status dispatch_forward(StepContext& context, std::size_t block, std::size_t chunk) {
-  return from_tokens_to_experts(context, block, chunk, context.states.temporary.send,
-                                context.states.blocks[block].routed.received);
+Status dispatch_forward(StepContext& context, Routing routing, std::size_t chunk) {
+  return from_tokens_to_experts(context, routing, chunk, temporaries_of(context, routing).send,
+                                routed_state(context, routing).received);
 }
 
-Status combine_forward(StepContext& context, std::size_t block, std::size_t chunk) {
-  return from_experts_to_tokens(context, block, chunk, context.states.temporary.expert_out,
-                                context.states.blocks[block].routed.rows);
+Status combine_forward(StepContext& context, Routing routing, std::size_t chunk) {
+  return from_experts_to_tokens(context, routing, chunk, temporaries_of(context, routing).expert_out,
+                                routed_state(context, routing).rows);
 }
 
-Status combine_backward(StepContext& context, std::size_t block, std::size_t chunk) {
-  return from_tokens_to_experts(context, block, chunk, context.states.temporary.drows,
-                                context.states.temporary.dexpert_out);
+Status combine_backward(StepContext& context, Routing routing, std::size_t chunk) {
+  return from_tokens_to_experts(context, routing, chunk, temporaries_of(context, routing).drows,
+                                temporaries_of(context, routing).dexpert_out);
 }
 
-Status dispatch_backward(StepContext& context, std::size_t block, std::size_t chunk) {
-  return from_experts_to_tokens(context, block, chunk, context.states.temporary.dreceived,
-                                context.states.temporary.dsend);
+Status dispatch_backward(StepContext& context, Routing routing, std::size_t chunk) {
+  return from_experts_to_tokens(context, routing, chunk, temporaries_of(context, routing).dreceived,
+                                temporaries_of(context, routing).dsend);
 }
 
 }  // namespace moecast

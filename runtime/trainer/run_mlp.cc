@@ -50,8 +50,14 @@ void shared_expert_forward(StepContext& context, std::size_t block) {
   const BlockState& state = context.states.blocks[block];
   ffn_forward(context, view.ffn, state.h, state.ffn, state.routed.shared);
   if (view.coefficient.w.empty()) return;
-  context.backend.gemm(kLane, false, false, state.ffn.norm.y, view.coefficient.w, state.routed.coefficient, false);
-  context.backend.sigmoid(kLane, state.routed.coefficient);
+  const Tensor& c = state.routed.coefficient;
+  if (view.coefficient.w.columns() == 1) {
+    context.backend.gemm(kLane, false, false, state.ffn.norm.y, view.coefficient.w, c, false);
+    context.backend.sigmoid(kLane, c);
+  } else {  // a row of each coefficient: w^T x^T
+    context.backend.gemm(kLane, true, true, view.coefficient.w, state.ffn.norm.y, c, false);
+    context.backend.softmax_pairs(kLane, c);
+  }
 }
 
 void shared_expert_backward(StepContext& context, std::size_t block) {
@@ -61,11 +67,13 @@ void shared_expert_backward(StepContext& context, std::size_t block) {
   const bool gated = !view.coefficient.w.empty();
   ffn_backward(context, view.ffn, state.ffn, gated ? temporary.dshared : temporary.g);
   if (gated) {
-    const Tensor& dc = temporary.dcoefficient;
+    const bool pair = view.coefficient.w.columns() == 2;
+    const Tensor& c = state.routed.coefficient;
+    const Tensor dc = part(temporary.dcoefficient, c.shape[0], c.shape[1]);
     ASSERT(dc.dtype == context.compute, "the coefficient gate's gradient has no product in another type yet");
-    context.backend.sigmoid_backward(kLane, state.routed.coefficient, dc);
-    context.backend.gemm(kLane, false, true, dc, view.coefficient.w, temporary.dnorm, true);
-    context.backend.gemm(kLane, true, false, state.ffn.norm.y, dc, view.coefficient.dw, true);
+    pair ? context.backend.softmax_pairs_backward(kLane, c, dc) : context.backend.sigmoid_backward(kLane, c, dc);
+    context.backend.gemm(kLane, pair, true, dc, view.coefficient.w, temporary.dnorm, true);
+    context.backend.gemm(kLane, true, pair, state.ffn.norm.y, dc, view.coefficient.dw, true);
   }
   norm_backward(context, view.ffn.norm, temporary.dnorm, state.h, state.ffn.norm, temporary.g, true);
 }

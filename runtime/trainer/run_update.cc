@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <cmath>
 
+#include <fmt/format.h>
+
+#include "runtime/trainer/divergence.h"
 #include "runtime/trainer/step_context.h"
 
 namespace moecast {
@@ -32,6 +36,22 @@ void update_class(StepContext& context, ParameterClass of) {
                         store.flat(Component::Weight, of));
 }
 
+/// Where its gradient would be a selection bias has the tokens of all ranks and micro-batches that chose each expert.
+void update_selection_bias(StepContext& context, std::size_t block) {
+  const std::optional<MoeFfn>& moe = context.model.blocks[block].moe;
+  if (!moe || !moe->gate.selection_bias) return;
+  const ParameterStore& store = context.store;
+  const ParameterStore::Entry& entry = store.entry(fmt::format("blocks.{}.gate.selection_bias", block));
+  const bool sharded = store.division().sharded(false);
+  // Of this rank's share what belongs to experts that compute.
+  const std::int64_t count = std::clamp<std::int64_t>(moe->expert_count - entry.share.begin, 0, entry.share.count());
+  if (count == 0) return;
+  const Tensor load = sharded ? store.gradient_share(entry) : store.tensor(Component::Gradient, entry);
+  const Tensor weight = sharded ? store.weight_share(entry) : store.tensor(Component::Weight, entry);
+  context.backend.follow_load(kLane, moe->gate.bias_rate, context.mean_load(*moe), load.slice(0, count),
+                              store.share(Component::Master, entry).slice(0, count), weight.slice(0, count));
+}
+
 /// What the next backward adds to. Working gradients of ZeRO 2 are cleared when they are reduced.
 void clear_gradients(StepContext& context, bool expert) {
   const ParameterStore& store = context.store;
@@ -46,7 +66,8 @@ void clear_gradients(StepContext& context, bool expert) {
 }  // namespace
 
 void local_gradient_norm(StepContext& context) {
-  context.backend.squared_norm(kLane, context.store.flat_dense(Component::Gradient), dense_norm(context), false);
+  context.backend.squared_norm(kLane, context.store.flat_trained_dense(Component::Gradient), dense_norm(context),
+                               false);
   if (!has_experts(context)) return;
   context.backend.squared_norm(kLane, context.store.flat_expert(Component::Gradient), expert_norm(context), false);
 }
@@ -55,15 +76,23 @@ Status reduce_gradient_norm(StepContext& context, Group group) {
   return context.groups.at(group).all_reduce(group == Group::Data ? dense_norm(context) : expert_norm(context));
 }
 
-void update_parameters(StepContext& context) {
+Status update_parameters(StepContext& context) {
   context.gradient_norm = global_gradient_norm(context);
+  if (!std::isfinite(context.gradient_norm)) {
+    return Error{ErrorKind::RunFailed, fmt::format("step {}, rank {}", context.step + 1, context.rank.value()),
+                 fmt::format("training diverged: the gradient norm is {}; the first value that is not finite is in {}; "
+                             "a smaller learning rate or a gradient clip may help",
+                             context.gradient_norm, find_divergence(context))};
+  }
   const bool clips = context.gradient_clip > 0 && context.gradient_norm > context.gradient_clip;
   context.optimizer.gradient_scale = clips ? context.gradient_clip / context.gradient_norm : 1.0;
   for (const ParameterClass of : {ParameterClass::DenseDecay, ParameterClass::DenseNoDecay, ParameterClass::ExpertDecay,
                                   ParameterClass::ExpertNoDecay}) {
     update_class(context, of);
   }
+  for (std::size_t block = 0; block < context.model.blocks.size(); ++block) update_selection_bias(context, block);
   for (const bool expert : {false, true}) clear_gradients(context, expert);
+  return {};
 }
 
 }  // namespace moecast

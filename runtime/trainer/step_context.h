@@ -17,6 +17,13 @@
 
 namespace moecast {
 
+/// One routing of one block's MoE; the second is a double gate's by the block's own tensor.
+struct Routing {
+  std::size_t block = 0;
+  bool second = false;
+  [[nodiscard]] std::size_t index() const { return second ? 1 : 0; }
+};
+
 /// What the operators of one rank work on. Two lanes use it at once; the plan's dependencies keep them apart.
 struct StepContext {
   const MoeModel& model;
@@ -29,9 +36,13 @@ struct StepContext {
   ParameterStore& store;
   ParameterViews parameters;
   Activations states;
-  std::vector<ExchangePlan> exchanges;  // by block; written once with a capacity, by Counts without
+  std::vector<std::array<ExchangePlan, 2>> exchanges;  // by block and routing; written once with a capacity, by Counts
+                                                       // without
+  std::uint64_t seed = 1;                              // of the run: hash tables and draws of routers
 
   // Of the current step.
+  std::int64_t step = 0;
+  bool validates = false;              // routers do not explore
   AdamWStep optimizer = {};            // gradient_scale is set by the optimizer operator
   double gradient_clip = 0;            // largest global norm of the gradient; 0: no clipping
   bool split_expert_backward = false;  // the plan has operators for the experts' weight gradients
@@ -44,9 +55,14 @@ struct StepContext {
   [[nodiscard]] double loss_scale() const {
     return 1.0 / static_cast<double>(tokens() * batch.micro_batch_count * layout.data);
   }
-  /// The balance loss of a step is the mean over ranks and micro-batches.
-  [[nodiscard]] double balance_scale(const MoeFfn& moe) const {
-    return moe.balance_loss_coefficient / static_cast<double>(batch.micro_batch_count * layout.data);
+  /// A gate's losses in a step are means over ranks, micro-batches and a layer's routings.
+  [[nodiscard]] double gate_loss_share(const MoeFfn& moe) const {
+    return 1.0 / static_cast<double>(batch.micro_batch_count * layout.data * moe.routing_count());
+  }
+  /// Tokens of a step that would choose each of a layer's experts if they were balanced.
+  [[nodiscard]] double mean_load(const MoeFfn& moe) const {
+    const std::int64_t routed = tokens() * batch.micro_batch_count * layout.data * moe.routing_count();
+    return static_cast<double>(routed * moe.gate.top_k) / static_cast<double>(moe.choice_count());
   }
   [[nodiscard]] const MoeFfn& moe(std::size_t block) const { return *model.blocks[block].moe; }
   [[nodiscard]] AttentionShape attention_shape() const {
@@ -58,8 +74,10 @@ struct StepContext {
 /// What gate leaves for one micro-batch.
 [[nodiscard]] GateTensors gate_tensors(const RoutedState& state, std::int64_t micro_batch);
 
-/// Where a MoE block's gate and routed experts read their input (ScMoE, arXiv 2404.05019, section 3.1).
-[[nodiscard]] const Tensor& shortcut_tensor(const StepContext& context, std::size_t block);
+[[nodiscard]] const RoutedState& routed_state(const StepContext& context, Routing routing);
+/// Where a gate and its experts read their input (ScMoE, arXiv 2404.05019, section 3.1): the shortcut tensor, or the
+/// block's own for the second routing of a double gate (appendix A.2).
+[[nodiscard]] const Tensor& routed_tensor(const StepContext& context, Routing routing);
 /// Where a block writes its output: the next block's input.
 [[nodiscard]] const Tensor& block_output(const StepContext& context, std::size_t block);
 
@@ -75,26 +93,27 @@ void mlp_forward(StepContext& context, std::size_t block);
 void mlp_backward(StepContext& context, std::size_t block);
 void shared_expert_forward(StepContext& context, std::size_t block);
 void shared_expert_backward(StepContext& context, std::size_t block);
-void gate_forward(StepContext& context, std::size_t block, std::int64_t micro_batch);
-void gate_backward(StepContext& context, std::size_t block, std::int64_t micro_batch);
-void encode_forward(StepContext& context, std::size_t block);
-void encode_backward(StepContext& context, std::size_t block);
+void gate_forward(StepContext& context, Routing routing, std::int64_t micro_batch);
+void gate_backward(StepContext& context, Routing routing, std::int64_t micro_batch);
+void encode_forward(StepContext& context, Routing routing);
+void encode_backward(StepContext& context, Routing routing);
 void decode_forward(StepContext& context, std::size_t block);
 void decode_backward(StepContext& context, std::size_t block);
-void expert_forward(StepContext& context, std::size_t block, std::size_t chunk);
-void expert_backward(StepContext& context, std::size_t block, std::size_t chunk);
-void expert_weight_gradient(StepContext& context, std::size_t block, std::size_t chunk);
+void expert_forward(StepContext& context, Routing routing, std::size_t chunk);
+void expert_backward(StepContext& context, Routing routing, std::size_t chunk);
+void expert_weight_gradient(StepContext& context, Routing routing, std::size_t chunk);
 void head_forward(StepContext& context, std::int64_t micro_batch);
 void head_backward(StepContext& context);
-[[nodiscard]] Status exchange_counts(StepContext& context, std::size_t block, std::int64_t micro_batch);
-[[nodiscard]] Status dispatch_forward(StepContext& context, std::size_t block, std::size_t chunk);
-[[nodiscard]] Status combine_forward(StepContext& context, std::size_t block, std::size_t chunk);
-[[nodiscard]] Status combine_backward(StepContext& context, std::size_t block, std::size_t chunk);
-[[nodiscard]] Status dispatch_backward(StepContext& context, std::size_t block, std::size_t chunk);
+[[nodiscard]] Status exchange_counts(StepContext& context, Routing routing, std::int64_t micro_batch);
+[[nodiscard]] Status dispatch_forward(StepContext& context, Routing routing, std::size_t chunk);
+[[nodiscard]] Status combine_forward(StepContext& context, Routing routing, std::size_t chunk);
+[[nodiscard]] Status combine_backward(StepContext& context, Routing routing, std::size_t chunk);
+[[nodiscard]] Status dispatch_backward(StepContext& context, Routing routing, std::size_t chunk);
 [[nodiscard]] Status reduce_gradients(StepContext& context, const Operator& op);
 [[nodiscard]] Status gather_weights(StepContext& context, const Operator& op);
 void local_gradient_norm(StepContext& context);
 [[nodiscard]] Status reduce_gradient_norm(StepContext& context, Group group);
-void update_parameters(StepContext& context);
+/// RunFailed, with step and operator, and nothing changed, if the gradient is not finite.
+[[nodiscard]] Status update_parameters(StepContext& context);
 
 }  // namespace moecast

@@ -10,6 +10,8 @@ std::size_t block_of(const Operator& op) {
   return op.layer->index();
 }
 
+Routing routing_of(const Operator& op) { return {block_of(op), op.second_routing}; }
+
 Status no_such_operator(const Operator& op) {
   ASSERT(false, "the trainer has no operator {} on lane {}", op.name(), to_text(op.lane));
 }
@@ -40,8 +42,7 @@ Status StepRunner::update() {
     if (!stall.ok()) return stall.error();
     stall_ = *stall;
   }
-  update_parameters(context_);
-  return {};
+  return update_parameters(context_);
 }
 
 Status StepRunner::run_compute(const Operator& op) {
@@ -52,7 +53,7 @@ Status StepRunner::run_compute(const Operator& op) {
       return run_backward(op);
     case Phase::WeightGradient:
       if (op.kind != OpKind::Expert) return no_such_operator(op);
-      expert_weight_gradient(context_, block_of(op), static_cast<std::size_t>(op.chunk));
+      expert_weight_gradient(context_, routing_of(op), static_cast<std::size_t>(op.chunk));
       return {};
     case Phase::Update:
       if (op.kind == OpKind::GradientNorm) return local_gradient_norm(context_), Status();
@@ -75,11 +76,11 @@ Status StepRunner::run_forward(const Operator& op) {
     case OpKind::SharedExpert:
       return shared_expert_forward(context_, block_of(op)), Status();
     case OpKind::Gate:
-      return gate_forward(context_, block_of(op), op.micro_batch), Status();
+      return gate_forward(context_, routing_of(op), op.micro_batch), Status();
     case OpKind::Encode:
-      return encode_forward(context_, block_of(op)), Status();
+      return encode_forward(context_, routing_of(op)), Status();
     case OpKind::Expert:
-      return expert_forward(context_, block_of(op), static_cast<std::size_t>(op.chunk)), Status();
+      return expert_forward(context_, routing_of(op), static_cast<std::size_t>(op.chunk)), Status();
     case OpKind::Decode:
       return decode_forward(context_, block_of(op)), Status();
     case OpKind::Head:
@@ -100,11 +101,11 @@ Status StepRunner::run_backward(const Operator& op) {
     case OpKind::SharedExpert:
       return shared_expert_backward(context_, block_of(op)), Status();
     case OpKind::Gate:
-      return gate_backward(context_, block_of(op), op.micro_batch), Status();
+      return gate_backward(context_, routing_of(op), op.micro_batch), Status();
     case OpKind::Encode:
-      return encode_backward(context_, block_of(op)), Status();
+      return encode_backward(context_, routing_of(op)), Status();
     case OpKind::Expert:
-      return expert_backward(context_, block_of(op), static_cast<std::size_t>(op.chunk)), Status();
+      return expert_backward(context_, routing_of(op), static_cast<std::size_t>(op.chunk)), Status();
     case OpKind::Decode:
       return decode_backward(context_, block_of(op)), Status();
     case OpKind::Head:
@@ -119,12 +120,13 @@ Status StepRunner::run_communication(const Operator& op) {
   const bool forward = op.phase == Phase::Forward;
   switch (op.kind) {
     case OpKind::Counts:
-      return exchange_counts(context_, block_of(op), op.micro_batch);
+      return exchange_counts(context_, routing_of(op), op.micro_batch);
     case OpKind::Dispatch:
-      return forward ? dispatch_forward(context_, block_of(op), chunk)
-                     : dispatch_backward(context_, block_of(op), chunk);
+      return forward ? dispatch_forward(context_, routing_of(op), chunk)
+                     : dispatch_backward(context_, routing_of(op), chunk);
     case OpKind::Combine:
-      return forward ? combine_forward(context_, block_of(op), chunk) : combine_backward(context_, block_of(op), chunk);
+      return forward ? combine_forward(context_, routing_of(op), chunk)
+                     : combine_backward(context_, routing_of(op), chunk);
     case OpKind::GradientReduce:
       return reduce_gradients(context_, op);
     case OpKind::GradientNorm:

@@ -59,9 +59,11 @@ Status check_runtime(const TrainConfig& config) {
     if (compute != DType::BF16 || !block.moe || block.moe->coefficient_gate != CoefficientGate::Cg1) continue;
     return bad(config.name, "precision bf16: the coefficient gate cg1 is trained in f32 only");
   }
-  if (const std::vector<std::string> parts = untrainable_parts(config.workload.model); !parts.empty()) {
-    return bad(config.name, fmt::format("the trainer cannot run all of model {}: it has no {} (simulate can)",
-                                        config.workload.model.name, fmt::join(parts, ", no ")));
+  const BackendKind backend = config.runtime.backend;
+  if (const std::vector<std::string> parts = untrainable_parts(config.workload.model, backend); !parts.empty()) {
+    return bad(config.name, fmt::format("the trainer cannot run all of model {}{}: it has no {} (simulate can)",
+                                        config.workload.model.name, backend == BackendKind::Cuda ? " on CUDA" : "",
+                                        fmt::join(parts, ", no ")));
   }
   return {};
 }
@@ -142,6 +144,7 @@ Result<StepOutcome> run_plan(const Run& run, const Task& task, Rank rank, RankTr
   }
   // Validation steps go on counting where training ended, so that no fault of a training step strikes again.
   const std::int64_t step = task.kind == Task::Kind::Train ? task.index : run.config.steps + task.index;
+  trainer.context().validates = task.kind == Task::Kind::Validate;
   return trainer.run(*task.plan, batch, step, task.optimizer);
 }
 

@@ -28,17 +28,26 @@ struct TrainProgress {
 /// Where one MoE layer sent its tokens, over all ranks and steps of a run.
 struct ExpertLoad {
   LayerId layer;
-  std::vector<double> share;  // of each expert in all choices; sums to 1
+  std::vector<double> share;  // of each expert (the zero experts last) in all choices; sums to 1
   double dropped = 0;         // share of choices beyond the capacity
+};
+
+/// What the same layer did in one step, over all ranks.
+struct LayerTokens {
+  LayerId layer;
+  std::vector<std::int64_t> routed;  // tokens that chose each expert, as in ExpertLoad
+  std::int64_t dropped = 0;          // of them those beyond the capacity
 };
 
 /// One value a step: means over all tokens (losses) of all ranks.
 struct StepRecord {
-  double loss = 0;           // cross-entropy, nats per token
-  double balance_loss = 0;   // sum over MoE layers of E sum f P; 1 per layer is perfect balance
-  double gradient_norm = 0;  // before clipping
+  double loss = 0;                  // cross-entropy, nats per token
+  double balance_loss = 0;          // sum over MoE layers of E sum f P; 1 per layer is perfect balance
+  RouterLosses router_losses = {};  // sums over MoE layers, without their coefficients; 0 if a layer has no use for one
+  double gradient_norm = 0;         // before clipping
   double learning_rate = 0;
-  Duration time{};  // wall time of the slowest rank, with what lies between steps
+  Duration time{};                  // wall time of the slowest rank, with what lies between steps
+  std::vector<LayerTokens> tokens;  // by MoE layer
 };
 
 struct TrainResult {

@@ -148,7 +148,7 @@ TEST(MoeModelJson, ReadsRouters) {
   const MoeModel model = *parse(patched(R"({"moe": {"zero_experts": 4, "router": {"kind": "sigmoid_top_k",
       "selection_bias": true, "groups": 4, "top_groups": 2, "scale": 2.5}}})"));
   const MoeFfn& moe = *model.blocks[1].moe;
-  EXPECT_EQ(moe.gate, (GateRule{RouterKind::SigmoidTopK, 2, true, true, 4, 2, 2.5}));
+  EXPECT_EQ(moe.gate, (GateRule{RouterKind::SigmoidTopK, 2, true, true, 0.001, 4, 2, 2.5}));
   EXPECT_EQ(moe.choice_count(), 12);
   EXPECT_DOUBLE_EQ(moe.computing_choices(), 2 * 8.0 / 12);
   EXPECT_EQ(problems(R"({"moe": {"router": {"top_k": 12}, "zero_experts": 4}})"), Found{});
@@ -159,6 +159,31 @@ TEST(MoeModelJson, ReadsRouters) {
             Found{"/moe/router/top_k conflict"});
   EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "expert_choice"}, "capacity_factor": null, "dropless": true}})"),
             Found{"/moe/dropless conflict"});
+}
+
+TEST(MoeModelJson, ReadsTheLossesOfRouters) {
+  using Found = std::vector<std::string>;
+  const MoeModel model = *parse(patched(R"({"moe": {"balance_loss": 0, "importance_loss": 0.1, "load_loss": 0.2,
+      "z_loss": 0.001, "router": {"kind": "noisy_top_k"}}})"));
+  EXPECT_EQ(model.blocks[1].moe->loss_coefficients, (RouterLosses{0.1, 0.2, 0.001}));
+  EXPECT_EQ(problems(R"({"moe": {"load_loss": 0.1}})"), Found{"/moe/load_loss conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"z_loss": 0.1, "router": {"kind": "hash"}}})"), Found{"/moe/z_loss conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"z_loss": -1}})"), Found{"/moe/z_loss out-of-range"});
+}
+
+TEST(MoeModelJson, RefusesWhatARouterCannotHave) {
+  using Found = std::vector<std::string>;
+  EXPECT_EQ(problems(R"({"moe": {"capacity_factor": 0}})"), Found{"/moe/capacity_factor out-of-range"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"top_k": 9}}})"), Found{"/moe/router/top_k out-of-range"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"bias_rate": 0.1}}})"), Found{"/moe/router/bias_rate unknown-key"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "random", "selection_bias": true}}})"),
+            Found{"/moe/router/selection_bias conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "noisy_top_k", "groups": 4, "top_groups": 2}}})"),
+            Found{"/moe/router/groups conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "expert_choice"}, "zero_experts": 2}})"),
+            Found{"/moe/zero_experts conflict"});
+  EXPECT_EQ(problems(R"({"moe": {"router": {"kind": "expert_choice"}, "double_gate": true, "shortcut": "pos2"}})"),
+            Found{"/moe/double_gate conflict"});
 }
 
 TEST(MoeModelJson, ADoubleGateNeedsAShortcutAndNoSharedExpert) {
@@ -229,7 +254,8 @@ TEST(MoeModelJson, WritesWhatReadsBackEqual) {
             "qkv_bias": true}})",
         R"({"moe": {"double_gate": true, "shortcut": "pos2"}})",
         R"({"moe": {"zero_experts": 4, "shared_expert_width": 8, "coefficient_gate": "cg2", "router": {"groups": 4,
-            "kind": "sigmoid_top_k", "selection_bias": true, "top_groups": 2, "scale": 2.5}}})"}) {
+            "kind": "sigmoid_top_k", "selection_bias": true, "top_groups": 2, "scale": 2.5, "bias_rate": 0.01}}})",
+        R"({"moe": {"importance_loss": 0.1, "load_loss": 0.2, "z_loss": 0.3, "router": {"kind": "noisy_top_k"}}})"}) {
     const Result<MoeModel> model = parse(patched(patch));
     ASSERT_TRUE(model.ok()) << patch << model.error().text();
     expect_round_trip(*model);

@@ -545,7 +545,7 @@ TEST_P(BackendContract, GateChoosesWeighsAndPlacesEveryToken) {
            {std::optional<std::int64_t>(), std::optional<std::int64_t>(5)}) {
         const Tensor logits = tester.random(g_type(), {tokens, experts}, -3, 3);
         const GateTensors out = gate_tensors(tester, tokens, experts, rule.top_k);
-        backend().gate(kLane, rule, capacity, logits, out);
+        backend().gate(kLane, rule, capacity, {logits}, out);
         expect_gate(tester, out, reference::gate(rule, capacity, tokens, tester.read(logits)));
       }
     }
@@ -556,7 +556,7 @@ TEST_P(BackendContract, GateGivesTiesToTheLowerExpert) {
   for (const GateRule& rule : gate_rules()) {
     const Tensor logits = tester.upload(g_type(), {3, 4}, {1, 1, 1, 1, 0, 2, 2, 0, 0, 1, 0, 1});
     const GateTensors out = gate_tensors(tester, 3, 4, rule.top_k);
-    backend().gate(kLane, rule, std::nullopt, logits, out);
+    backend().gate(kLane, rule, std::nullopt, {logits}, out);
     expect_gate(tester, out, reference::gate(rule, std::nullopt, 3, tester.read(logits)));
     const Integers expert = tester.read_integers(out.expert);
     EXPECT_EQ(expert[0], 0);
@@ -570,10 +570,10 @@ TEST_P(BackendContract, GateBackwardGivesLogitGradients) {
     for (const GateRule& rule : gate_rules()) {
       const Tensor logits = tester.random(g_type(), {tokens, experts}, -3, 3);
       const GateTensors saved = gate_tensors(tester, tokens, experts, rule.top_k);
-      backend().gate(kLane, rule, std::nullopt, logits, saved);
+      backend().gate(kLane, rule, std::nullopt, {logits}, saved);
       const Tensor dweight = g({tokens, rule.top_k});
       const Tensor dlogits = g_out({tokens, experts});
-      backend().gate_backward(kLane, rule, saved, dweight, 0.7, dlogits);
+      backend().gate_backward(kLane, rule, {logits}, saved, {0.7}, {dweight, {}, dlogits});
       const Values expected = reference::gate_backward(rule, tokens, tester.read(logits), tester.read(dweight), 0.7);
       tester.expect_close(dlogits, expected, "dlogits", 1e-6);
     }

@@ -162,7 +162,7 @@ TEST_P(CudaKernels, GatePlacesThousandsOfTokens) {
       const GateRule rule{RouterKind::SoftmaxTopK, 4, true};
       const Tensor logits = tester.random(DType::F32, {tokens, experts}, -3, 3);
       const GateTensors out = gate_tensors(tester, tokens, experts, rule.top_k);
-      backend().gate(kLane, rule, capacity, logits, out);
+      backend().gate(kLane, rule, capacity, {logits}, out);
       expect_gate(tester, out, reference::gate(rule, capacity, tokens, tester.read(logits)));
     }
   }

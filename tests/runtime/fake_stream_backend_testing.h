@@ -69,6 +69,8 @@ class FakeStreamBackend final : public Backend {
   void scaled_rows_backward(Lane, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
   void sigmoid(Lane, Tensor) override { never(); }
   void sigmoid_backward(Lane, Tensor, Tensor) override { never(); }
+  void softmax_pairs(Lane, Tensor) override { never(); }
+  void softmax_pairs_backward(Lane, Tensor, Tensor) override { never(); }
   void gemm(Lane, bool, bool, Tensor, Tensor, Tensor, bool) override { never(); }
   void grouped_gemm(Lane, Tensor, Tensor, bool, std::span<const std::int64_t>, Tensor) override { never(); }
   void grouped_gemm_weight(Lane, Tensor, Tensor, std::span<const std::int64_t>, Tensor) override { never(); }
@@ -86,13 +88,19 @@ class FakeStreamBackend final : public Backend {
   void embedding(Lane, Tensor, Tensor, Tensor, std::int64_t, Tensor) override { never(); }
   void embedding_backward(Lane, Tensor, Tensor, std::int64_t, Tensor, Tensor) override { never(); }
   void cross_entropy(Lane, Tensor, Tensor, double, Tensor) override { never(); }
-  void gate(Lane, const GateRule&, std::optional<std::int64_t>, Tensor, const GateTensors&) override { never(); }
-  void gate_backward(Lane, const GateRule&, const GateTensors&, Tensor, double, Tensor) override { never(); }
+  void gate(Lane, const GateRule&, std::optional<std::int64_t>, const GateInput&, const GateTensors&) override {
+    never();
+  }
+  void gate_backward(Lane, const GateRule&, const GateInput&, const GateTensors&, const GateLossScales&,
+                     const GateGradients&) override {
+    never();
+  }
   void permute(Lane, Tensor, Tensor, Tensor) override { never(); }
   void permute_backward(Lane, Tensor, Tensor, Tensor, bool) override { never(); }
   void unpermute(Lane, Tensor, Tensor, Tensor, Tensor, bool) override { never(); }
   void unpermute_backward(Lane, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
   void adamw(Lane, const AdamWStep&, Tensor, Tensor, Tensor, Tensor, Tensor) override { never(); }
+  void follow_load(Lane, double, double, Tensor, Tensor, Tensor) override { never(); }
   void squared_norm(Lane, Tensor, Tensor, bool) override { never(); }
 
  private:

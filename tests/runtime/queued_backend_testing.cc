@@ -137,6 +137,12 @@ class QueuedBackend final : public Backend {
   void sigmoid_backward(Lane lane, Tensor c, Tensor dc) override {
     issue(lane, [this, lane, c, dc] { cpu_->sigmoid_backward(lane, c, dc); });
   }
+  void softmax_pairs(Lane lane, Tensor c) override {
+    issue(lane, [this, lane, c] { cpu_->softmax_pairs(lane, c); });
+  }
+  void softmax_pairs_backward(Lane lane, Tensor c, Tensor dc) override {
+    issue(lane, [this, lane, c, dc] { cpu_->softmax_pairs_backward(lane, c, dc); });
+  }
   void gemm(Lane lane, bool transpose_a, bool transpose_b, Tensor a, Tensor b, Tensor y, bool accumulate) override {
     issue(lane, [this, lane, transpose_a, transpose_b, a, b, y, accumulate] {
       cpu_->gemm(lane, transpose_a, transpose_b, a, b, y, accumulate);
@@ -207,15 +213,16 @@ class QueuedBackend final : public Backend {
     issue(lane,
           [this, lane, logits, targets, scale, loss] { cpu_->cross_entropy(lane, logits, targets, scale, loss); });
   }
-  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
             const GateTensors& out) override {
-    issue(lane,
-          [this, lane, rule = rule, capacity, logits, out = out] { cpu_->gate(lane, rule, capacity, logits, out); });
+    issue(lane, [this, lane, rule = rule, capacity, input = input, out = out] {
+      cpu_->gate(lane, rule, capacity, input, out);
+    });
   }
-  void gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight, double balance_scale,
-                     Tensor dlogits) override {
-    issue(lane, [this, lane, rule = rule, saved = saved, dweight, balance_scale, dlogits] {
-      cpu_->gate_backward(lane, rule, saved, dweight, balance_scale, dlogits);
+  void gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                     const GateLossScales& scales, const GateGradients& gradients) override {
+    issue(lane, [this, lane, rule = rule, input = input, saved = saved, scales = scales, gradients = gradients] {
+      cpu_->gate_backward(lane, rule, input, saved, scales, gradients);
     });
   }
   void permute(Lane lane, Tensor x, Tensor row, Tensor out) override {
@@ -240,6 +247,10 @@ class QueuedBackend final : public Backend {
     issue(lane, [this, lane, step = step, master, gradient, first_moment, second_moment, weight] {
       cpu_->adamw(lane, step, master, gradient, first_moment, second_moment, weight);
     });
+  }
+  void follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) override {
+    issue(lane,
+          [this, lane, rate, mean, load, bias, weight] { cpu_->follow_load(lane, rate, mean, load, bias, weight); });
   }
   void squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) override {
     issue(lane, [this, lane, x, out, accumulate] { cpu_->squared_norm(lane, x, out, accumulate); });

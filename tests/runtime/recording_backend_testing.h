@@ -66,6 +66,14 @@ class RecordingBackend final : public Backend {
     flat(lane, MemoryKernel::SigmoidBackward, c);
     inner_->sigmoid_backward(lane, c, dc);
   }
+  void softmax_pairs(Lane lane, Tensor c) override {
+    flat(lane, MemoryKernel::Sigmoid, c);
+    inner_->softmax_pairs(lane, c);
+  }
+  void softmax_pairs_backward(Lane lane, Tensor c, Tensor dc) override {
+    flat(lane, MemoryKernel::SigmoidBackward, c);
+    inner_->softmax_pairs_backward(lane, c, dc);
+  }
   void gemm(Lane lane, bool transpose_a, bool transpose_b, Tensor a, Tensor b, Tensor y, bool accumulate) override {
     note(lane, GemmWork{y.rows(), y.columns(), transpose_a ? a.rows() : a.columns()});
     inner_->gemm(lane, transpose_a, transpose_b, a, b, y, accumulate);
@@ -133,15 +141,15 @@ class RecordingBackend final : public Backend {
     memory(lane, MemoryKernel::CrossEntropy, logits);
     inner_->cross_entropy(lane, logits, targets, scale, loss);
   }
-  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, Tensor logits,
+  void gate(Lane lane, const GateRule& rule, std::optional<std::int64_t> capacity, const GateInput& input,
             const GateTensors& out) override {
-    memory(lane, MemoryKernel::Gate, logits);
-    inner_->gate(lane, rule, capacity, logits, out);
+    memory(lane, MemoryKernel::Gate, out.scores);
+    inner_->gate(lane, rule, capacity, input, out);
   }
-  void gate_backward(Lane lane, const GateRule& rule, const GateTensors& saved, Tensor dweight, double balance_scale,
-                     Tensor dlogits) override {
-    memory(lane, MemoryKernel::GateBackward, dlogits);
-    inner_->gate_backward(lane, rule, saved, dweight, balance_scale, dlogits);
+  void gate_backward(Lane lane, const GateRule& rule, const GateInput& input, const GateTensors& saved,
+                     const GateLossScales& scales, const GateGradients& gradients) override {
+    memory(lane, MemoryKernel::GateBackward, saved.scores);
+    inner_->gate_backward(lane, rule, input, saved, scales, gradients);
   }
   void permute(Lane lane, Tensor x, Tensor row, Tensor out) override {
     memory(lane, MemoryKernel::Permute, out);
@@ -164,6 +172,10 @@ class RecordingBackend final : public Backend {
              Tensor second_moment, Tensor weight) override {
     flat(lane, MemoryKernel::AdamW, master);
     inner_->adamw(lane, step, master, gradient, first_moment, second_moment, weight);
+  }
+  void follow_load(Lane lane, double rate, double mean, Tensor load, Tensor bias, Tensor weight) override {
+    flat(lane, MemoryKernel::Add, bias);
+    inner_->follow_load(lane, rate, mean, load, bias, weight);
   }
   void squared_norm(Lane lane, Tensor x, Tensor out, bool accumulate) override {
     flat(lane, MemoryKernel::SquaredNorm, x);

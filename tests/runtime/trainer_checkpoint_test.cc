@@ -122,6 +122,27 @@ TEST(TrainingCheckpoint, ResumingFromAFullOneIsNeverHavingStopped) {
   }
 }
 
+/// A selection bias is saved as every parameter is, and routers draw by the number of the step.
+TEST(TrainingCheckpoint, BiasesAndDrawsOfRoutersGoOnWhereTheyWere) {
+  const TextFile text;
+  for (const bool noisy : {false, true}) {
+    Workload workload = two_ranks();
+    for_each_moe(workload, [&](MoeFfn& moe) {
+      moe.gate.router = noisy ? RouterKind::NoisyTopK : RouterKind::SigmoidTopK;
+      moe.gate.selection_bias = !noisy;
+      moe.gate.bias_rate = 0.05;
+    });
+    const TrainResult whole = must_train(train_config(workload, text, 14));
+    TrainConfig config = checkpointed(workload, text, 14, full(4));
+    train_and_stop(config, 10);
+    config.checkpoint->resume = true;
+    const TrainResult resumed = must_train(config);
+    EXPECT_EQ(resumed.loss, tail(whole.loss, 8));
+    EXPECT_EQ(resumed.validation_loss, whole.validation_loss);
+    fs::remove_all(config.checkpoint->folder);
+  }
+}
+
 TEST(TrainingCheckpoint, DividedStateIsSavedByItsOwnersAndGoesOnUndividedToo) {
   const TextFile text;
   for (const std::int64_t expert : {2, 1}) {

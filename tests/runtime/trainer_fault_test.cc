@@ -1,5 +1,6 @@
 /// Failures of a training run: one error that says what happened where, the right kind, and every thread has ended.
 
+#include <cmath>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -160,6 +161,24 @@ TEST(TrainingFault, ExceptionInTheCallersProgressEndsTheRun) {
   const Result<TrainResult> result = train(train_config(two_ranks(), text, 10), log, on_step, stop);
   ASSERT_FALSE(result.ok());
   expect_contains(result.error().text(), "the terminal is gone");
+}
+
+TEST(TrainingFault, ANaNIsTracedToTheOperatorThatMadeItAndNothingIsUpdated) {
+  for (const auto& [weight, found] : {std::pair("blocks.2.mlp.w1", "the result of L2.Mlp.F"),
+                                      {"blocks.1.experts.3.w1", "the result of L1.Expert.F"},
+                                      {"blocks.3.gate.w", "the result of L3.Gate.F"},
+                                      {"embedding.token", "the result of Embed.F"}}) {
+    SingleRank rank(tiny_workload());
+    ParameterStore& store = rank.trainer().store();
+    for (double& value : values(store.tensor(Component::Master, weight))) value = std::nan("");
+    const double other = values(store.tensor(Component::Master, "final_norm.gain"))[0];
+    const Result<StepOutcome> outcome = rank.trainer().run(rank.plan(), rank.batch(), 6, {});
+    ASSERT_FALSE(outcome.ok()) << weight;
+    EXPECT_EQ(outcome.error().kind, ErrorKind::RunFailed);
+    expect_contains(outcome.error().text(), found);
+    expect_contains(outcome.error().text(), "step 7");
+    EXPECT_EQ(values(store.tensor(Component::Master, "final_norm.gain"))[0], other);
+  }
 }
 
 TEST(TrainingFault, DivergenceIsReportedWithTheStep) {

@@ -82,6 +82,7 @@ TEST_P(WholeModelGradient, AgreesWithFiniteDifferencesForEveryParameter) {
   }
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const ParameterStore::Entry& entry = store.entries()[i];
+    if (!entry.parameter.trained) continue;
     expect_tensor_gradient(
         gradients[i], values(store.tensor(Component::Master, entry)), [&] { return rank.forward(); },
         entry.parameter.name);
@@ -123,6 +124,36 @@ const std::vector<Case> kCases = {
        use_shared_expert(w, Shortcut::Pos2);
        for_each_moe(w, [](MoeFfn& moe) { moe.gate.top_k = 2; });
      }},
+    {"shared_cg2", [](Workload& w) { use_shared_expert(w, Shortcut::None, CoefficientGate::Cg2); }},
+    {"pos2_cg2_zero_experts_slots",
+     [](Workload& w) {
+       use_shared_expert(w, Shortcut::Pos2, CoefficientGate::Cg2);
+       for_each_moe(w, [](MoeFfn& moe) { moe.zero_expert_count = 2; });
+       shortcut_slots(w, 2, 3);
+     }},
+    {"double_gate_pos2",
+     [](Workload& w) {
+       for_each_moe(w, [](MoeFfn& moe) {
+         moe.double_gate = true;
+         moe.shortcut = Shortcut::Pos2;
+         moe.gate.top_k = 1;
+       });
+     }},
+    {"double_gate_pos1_slots_capacity_sigmoid",
+     [](Workload& w) {
+       for_each_moe(w, [](MoeFfn& moe) {
+         moe.double_gate = true;
+         moe.shortcut = Shortcut::Pos1;
+         moe.gate.router = RouterKind::SigmoidTopK;
+       });
+       capacity(w, 1);
+       shortcut_slots(w, 1, 2, 2);
+     }},
+    {"noisy_router_in_micro_batches",
+     [](Workload& w) {
+       for_each_moe(w, router_cases()[5].change);
+       w.batch.micro_batch_count = 2;
+     }},
     {"moe_in_every_block_pos1",
      [](Workload& w) {
        use_shared_expert(w, Shortcut::Pos1);
@@ -146,6 +177,12 @@ const std::vector<Case> kCases = {
      }},
     {"micro_batches", [](Workload& w) { w.batch.micro_batch_count = 3; }},
     {"relu", [](Workload& w) { w.model.activation = Activation::Relu; }},
+    {"geglu_with_qkv_bias_alone",
+     [](Workload& w) {
+       use_llama_style(w);
+       w.model.activation = Activation::GeGlu;
+       w.model.attention.qkv_bias = true;
+     }},
     {"llama_style", [](Workload& w) { use_llama_style(w); }},
     {"llama_style_pos2_micro_batches",
      [](Workload& w) {
@@ -156,6 +193,17 @@ const std::vector<Case> kCases = {
      }},
     {"no_bias_untied", [](Workload& w) { w.model.bias = w.model.tie_embeddings = false; }},
 };
+
+std::vector<Case> router_variants() {
+  std::vector<Case> cases;
+  for (const RouterCase& router : router_cases()) {
+    cases.push_back({router.name, [&router](Workload& w) { for_each_moe(w, router.change); }});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Routers, WholeModelGradient, ::testing::ValuesIn(router_variants()),
+                         [](const auto& variant) { return variant.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Variants, WholeModelGradient, ::testing::ValuesIn(kCases),
                          [](const auto& variant) { return variant.param.name; });

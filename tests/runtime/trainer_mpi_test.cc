@@ -39,6 +39,22 @@ TEST(ProcessTraining, GivesTheBitsOfThreads) {
   EXPECT_EQ(processes->timeline.spans.size(), threads->timeline.spans.size());
 }
 
+TEST(ProcessTraining, RoutersThatDrawAndBiasesThatFollowTheLoadGiveTheBitsOfThreads) {
+  const TextFile text;
+  for (const RouterCase& router : router_cases()) {
+    if (router.name != "noisy_top2" && router.name != "loss_free_balance" && router.name != "zero_experts") continue;
+    SCOPED_TRACE(router.name);
+    TrainConfig config = config_of_all(text);
+    for_each_moe(config.workload, router.change);
+    const Result<TrainResult> processes = run_as_process(config);
+    ASSERT_TRUE(processes.ok()) << processes.error().text();
+    const Result<TrainResult> threads = run_training(config);
+    ASSERT_TRUE(threads.ok()) << threads.error().text();
+    EXPECT_EQ(processes->loss, threads->loss);
+    EXPECT_EQ(processes->validation_loss, threads->validation_loss);
+  }
+}
+
 TEST(ProcessTraining, ResumesFromACheckpointWithTheBitsOfThreads) {
   const TextFile text;
   TrainConfig config = config_of_all(text);

@@ -136,6 +136,44 @@ TEST(PlannedKernels, ShardedOptimizer) {
   }
 }
 
+TEST(PlannedKernels, EveryRouter) {
+  for (const RouterCase& router : router_cases()) {
+    SCOPED_TRACE(router.name);
+    Workload workload = tiny_workload();
+    for_each_moe(workload, router.change);
+    set_capacity(workload, 1);
+    workload.batch.micro_batch_count = 2;
+    workload.layout.data = workload.layout.expert = 2;
+    expect_planned_kernels(workload);
+  }
+}
+
+TEST(PlannedKernels, SelectionBiasInShards) {
+  Workload workload = tiny_workload();
+  for_each_moe(workload, [](MoeFfn& moe) { moe.gate.selection_bias = true; });
+  set_capacity(workload, 2);
+  workload.layout.data = workload.layout.expert = 2;
+  workload.layout.zero_stage = 1;
+  expect_planned_kernels(workload);
+}
+
+TEST(PlannedKernels, DoubleGateAndTwoCoefficientsWithZeroExperts) {
+  Workload workload = tiny_workload();
+  for_each_moe(workload, [](MoeFfn& moe) {
+    moe.double_gate = true;
+    moe.shortcut = Shortcut::Pos2;
+  });
+  set_capacity(workload, 1);
+  workload.schedule = {ScheduleKind::Shortcut, 1, 2, 3};
+  expect_planned_kernels(workload);
+
+  workload = tiny_workload();
+  use_shared_expert(workload, Shortcut::Pos2, CoefficientGate::Cg2);
+  for_each_moe(workload, [](MoeFfn& moe) { moe.zero_expert_count = 4; });
+  set_capacity(workload, 1);
+  expect_planned_kernels(workload);
+}
+
 TEST(PlannedKernels, LlamaStyleWithRopeSwiGluAndAnOutputProjection) {
   Workload workload = tiny_workload();
   use_llama_style(workload);

@@ -82,6 +82,76 @@ void use_shared_expert(Workload& workload, Shortcut shortcut, CoefficientGate ga
   });
 }
 
+const std::vector<RouterCase>& router_cases() {
+  static const std::vector<RouterCase> cases = {
+      {"sigmoid_top2", [](MoeFfn& moe) { moe.gate.router = RouterKind::SigmoidTopK; }},
+      {"sigmoid_top1",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::SigmoidTopK;
+         moe.gate.top_k = 1;
+       }},
+      {"loss_free_balance",  // DeepSeek-V3
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::SigmoidTopK;
+         moe.gate.selection_bias = true;
+         moe.gate.bias_rate = 0.01;
+         moe.gate.groups = moe.gate.top_groups = 2;
+         moe.gate.scale = 2.5;
+       }},
+      {"one_group_of_two",
+       [](MoeFfn& moe) {
+         moe.gate.groups = 2;
+         moe.gate.renormalize = false;
+         moe.gate.scale = 3;
+       }},
+      {"softmax_after_top2_with_bias",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::TopKSoftmax;
+         moe.gate.selection_bias = true;
+       }},
+      {"noisy_top2",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::NoisyTopK;
+         moe.balance_loss_coefficient = 0;
+         moe.loss_coefficients = {0.1, 0.1, 0};
+       }},
+      {"random_second", [](MoeFfn& moe) { moe.gate.router = RouterKind::RandomSecond; }},
+      {"hash",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::Hash;
+         moe.gate.top_k = 1;
+       }},
+      {"random_top2", [](MoeFfn& moe) { moe.gate.router = RouterKind::Random; }},
+      {"expert_choice",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::ExpertChoice;
+         moe.capacity_factor = 1;
+       }},
+      {"dense_of_all_experts",
+       [](MoeFfn& moe) {
+         moe.gate.top_k = moe.expert_count;
+         moe.gate.renormalize = false;
+       }},
+      {"importance_and_z_loss",
+       [](MoeFfn& moe) {
+         moe.loss_coefficients = {0.2, 0, 0.1};
+       }},
+      {"zero_experts",  // LongCat-Flash
+       [](MoeFfn& moe) {
+         moe.zero_expert_count = 2;
+         moe.gate.selection_bias = true;
+         moe.gate.renormalize = false;
+         moe.gate.scale = 6;
+       }},
+      {"sigmoid_zero_experts",
+       [](MoeFfn& moe) {
+         moe.gate.router = RouterKind::SigmoidTopK;
+         moe.zero_expert_count = 3;
+       }},
+  };
+  return cases;
+}
+
 void use_llama_style(Workload& workload) {
   MoeModel& model = workload.model;
   model.norm = NormKind::RmsNorm;
@@ -128,8 +198,14 @@ StepOutcome SingleRank::run(const std::function<bool(const Operator&)>& keep, Op
 double SingleRank::forward() {
   const StepOutcome outcome = run([](const Operator& op) { return op.phase == Phase::Forward; });
   double coefficient = 0;
-  for_each_moe(workload_, [&](MoeFfn& moe) { coefficient = moe.balance_loss_coefficient; });
-  return outcome.loss_sum / static_cast<double>(outcome.token_count) + coefficient * outcome.balance_loss;
+  RouterLosses others;
+  for_each_moe(workload_, [&](MoeFfn& moe) {
+    coefficient = moe.balance_loss_coefficient;
+    others = moe.loss_coefficients;
+  });
+  const RouterLosses& found = outcome.router_losses;
+  return outcome.loss_sum / static_cast<double>(outcome.token_count) + coefficient * outcome.balance_loss +
+         others.importance * found.importance + others.load * found.load + others.z * found.z;
 }
 
 void SingleRank::forward_and_backward() {

@@ -25,6 +25,12 @@ namespace moecast::testing {
 void for_each_moe(Workload& workload, const std::function<void(MoeFfn&)>& change);
 /// Shared expert of width 10 with CG-1 (or direct add), top-1, and a shortcut.
 void use_shared_expert(Workload& workload, Shortcut shortcut, CoefficientGate gate = CoefficientGate::Cg1);
+/// A router by name of a case ("noisy_top2"), for tests that go through all of them; a capacity only where it must be.
+struct RouterCase {
+  std::string name;
+  std::function<void(MoeFfn&)> change;
+};
+[[nodiscard]] const std::vector<RouterCase>& router_cases();
 /// RMSNorm, rotary positions, SwiGLU, no biases, untied, grouped queries.
 void use_llama_style(Workload& workload);
 
@@ -42,7 +48,7 @@ class SingleRank {
   [[nodiscard]] const TokenBatch& batch() const { return batch_; }
   /// Runs the operators that `keep` names, in plan order.
   StepOutcome run(const std::function<bool(const Operator&)>& keep, OperatorRunner* watcher = nullptr);
-  /// Everything but the update; returns the loss with its balance part.
+  /// Everything but the update; returns the loss with what the gates add to it.
   double forward();
   void forward_and_backward();
   void clear_gradients();

@@ -28,6 +28,12 @@ Lanes<T> normal_cdf(const Lanes<T>& x) {
   return T(0.5) + T(0.5) * Eigen::erf(scaled);
 }
 
+template <typename T>
+Lanes<T> normal_density(const Lanes<T>& x) {
+  constexpr T kDensity = T(0.39894228040143267794);  // 1 / sqrt(2 pi)
+  return kDensity * (x.square() * T(-0.5)).exp();
+}
+
 /// GELU(x) = x Phi(x) (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
 template <typename T>
 void gelu(const T* pre, T* out, Index count) {
@@ -40,10 +46,9 @@ void gelu(const T* pre, T* out, Index count) {
 /// d GELU / dx = Phi(x) + x phi(x), phi the normal density.
 template <typename T>
 void gelu_backward(const T* pre, const T* dout, T* dpre, Index count) {
-  constexpr T kDensity = T(0.39894228040143267794);  // 1 / sqrt(2 pi)
   for_blocks<T>(count, [&](auto block) {
     const Lanes<T> x = block.load(pre);
-    const Lanes<T> density = kDensity * (x.square() * T(-0.5)).exp();
+    const Lanes<T> density = normal_density<T>(x);
     block.store(dpre, block.load(dout) * (normal_cdf<T>(x) + x * density));
   });
 }
@@ -92,6 +97,30 @@ void swiglu_backward(const T* gate, const T* dout, T* dgate, Index width) {
   });
 }
 
+/// GEGLU (Shazeer, arXiv 2002.05202, section 2): GELU(gate) * up.
+template <typename T>
+void geglu(const T* gate, T* out, Index width) {
+  const T* up = gate + width;
+  for_blocks<T>(width, [&](auto block) {
+    const Lanes<T> x = block.load(gate);
+    block.store(out, x * normal_cdf<T>(x) * block.load(up));
+  });
+}
+
+template <typename T>
+void geglu_backward(const T* gate, const T* dout, T* dgate, Index width) {
+  const T* up = gate + width;
+  T* dup = dgate + width;
+  for_blocks<T>(width, [&](auto block) {
+    const Lanes<T> x = block.load(gate);
+    const Lanes<T> cdf = normal_cdf<T>(x);
+    const Lanes<T> dy = block.load(dout);
+    const Lanes<T> dx = dy * block.load(up) * (cdf + x * normal_density<T>(x));
+    block.store(dup, dy * x * cdf);
+    block.store(dgate, dx);
+  });
+}
+
 template <typename T>
 void activation(Activation kind, const T* pre, T* out, Index rows, Index width) {
   switch (kind) {
@@ -103,7 +132,8 @@ void activation(Activation kind, const T* pre, T* out, Index rows, Index width) 
       for (Index r = 0; r < rows; ++r) swiglu(pre + r * 2 * width, out + r * width, width);
       return;
     case Activation::GeGlu:
-      return;  // refused before: runtime/trainer/trainable.h
+      for (Index r = 0; r < rows; ++r) geglu(pre + r * 2 * width, out + r * width, width);
+      return;
   }
 }
 
@@ -120,7 +150,10 @@ void activation_backward(Activation kind, const T* pre, const T* dout, T* dpre, 
       }
       return;
     case Activation::GeGlu:
-      return;  // refused before: runtime/trainer/trainable.h
+      for (Index r = 0; r < rows; ++r) {
+        geglu_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width);
+      }
+      return;
   }
 }
 

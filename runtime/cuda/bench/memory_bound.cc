@@ -174,9 +174,10 @@ void bench_gate(Bench& bench) {
     const GateRule rule{RouterKind::SoftmaxTopK, k, true};
     const std::string shape = fmt::format("[{},{}] k {}", kTokens, experts, k);
     const double tensor = logits.bytes().value();
-    report(bench, "gate", shape, 2 * tensor, 0, [&] { backend.gate(kLane, rule, std::nullopt, logits, gate); });
-    report(bench, "gate backward", shape, 2 * tensor, 0,
-           [&] { backend.gate_backward(kLane, rule, gate, dweight, 0.01, dlogits); });
+    report(bench, "gate", shape, 2 * tensor, 0, [&] { backend.gate(kLane, rule, std::nullopt, {logits}, gate); });
+    report(bench, "gate backward", shape, 2 * tensor, 0, [&] {
+      backend.gate_backward(kLane, rule, {logits}, gate, {0.01}, {dweight, {}, dlogits});
+    });
     bench.release();
   }
 }

@@ -26,7 +26,7 @@ struct MoeLayer {
 
   void forward() {
     backend.gemm(kLane, false, false, x, wg, logits, false);
-    backend.gate(kLane, rule, std::nullopt, logits, gate);
+    backend.gate(kLane, rule, std::nullopt, {logits}, gate);
     backend.download(kLane, host_counts->data(), gate.count);
     backend.permute(kLane, x, gate.row, permuted);
     backend.synchronize(kLane);  // dropless: the row counts shape the products
@@ -46,7 +46,7 @@ struct MoeLayer {
     backend.grouped_gemm(kLane, dpre, w1, true, offsets, dpermuted);
     backend.grouped_gemm_weight(kLane, permuted, dpre, offsets, dw1);
     backend.permute_backward(kLane, dpermuted, gate.row, dx, false);
-    backend.gate_backward(kLane, rule, gate, dweight, 0.01, dlogits);
+    backend.gate_backward(kLane, rule, {logits}, gate, {0.01}, {dweight, {}, dlogits});
     backend.cast(kLane, bf16_logits, dlogits);
     backend.gemm(kLane, false, true, bf16_logits, wg, dx, true);
     backend.gemm(kLane, true, false, x, bf16_logits, dwg, true);
