@@ -31,16 +31,21 @@ const EnumNames<Scope> kScopes = {
     {"forward", Scope::Forward},
     {"backward", Scope::Backward},
     {"forward_blocks", Scope::ForwardBlocks},
+    {"blocks", Scope::Blocks},
 };
 constexpr std::string_view kForwardTime = "forward_time";
 
-/// "10 %" -> 0.1.
+constexpr std::int64_t kMaxTimes = 1'000'000;
+constexpr double kSameDeviation = 0.005;
+
+/// "10 %" -> 0.1, "-8 %" -> -0.08, "+8 %" -> 0.08.
 std::optional<double> parse_percent(std::string_view text) {
+  if (text.starts_with('+')) text.remove_prefix(1);
   double percent = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);
   std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
   if (rest.starts_with(' ')) rest.remove_prefix(1);
-  const bool good = error == std::errc() && rest == "%" && std::isfinite(percent) && percent >= 0;
+  const bool good = error == std::errc() && rest == "%" && std::isfinite(percent);
   return good ? std::optional(percent / 100) : std::nullopt;
 }
 
@@ -52,7 +57,7 @@ void read_tolerance(JsonReader& reader, Expectation& expectation) {
   const std::size_t before = reader.problem_count();
   expectation.tolerance = reader.text("tolerance");
   if (reader.problem_count() != before) return;
-  if (const auto fraction = parse_percent(expectation.tolerance)) {
+  if (const auto fraction = parse_percent(expectation.tolerance); fraction && *fraction >= 0) {
     expectation.allowed = *fraction * expectation.value;
     return;
   }
@@ -63,6 +68,16 @@ void read_tolerance(JsonReader& reader, Expectation& expectation) {
   }
   reader.problem("tolerance", "bad-unit", is_time(expectation.metric) ? "\"10 %\" or \"0.5 ms\"" : "\"10 %\"",
                  expectation.tolerance);
+}
+
+void read_known_deviation(JsonReader& reader, Expectation& expectation) {
+  if (!reader.has("known_deviation")) return;
+  const std::size_t before = reader.problem_count();
+  const std::string text = reader.text("known_deviation");
+  if (reader.problem_count() != before) return;
+  expectation.known_deviation = parse_percent(text);
+  if (!expectation.known_deviation) reader.problem("known_deviation", "bad-unit", "\"-8 %\"", text);
+  if (expectation.note.empty()) reader.problem("note", "missing-key", "why the deviation is what it is");
 }
 
 Expectation read_expectation(JsonReader& reader) {
@@ -76,7 +91,15 @@ Expectation read_expectation(JsonReader& reader) {
   read_tolerance(reader, expectation);
   expectation.source = reader.text("source");
   expectation.note = reader.text("note", "");
-  if (expectation.metric == Metric::Speedup) expectation.relative_to = reader.path("relative_to");
+  read_known_deviation(reader, expectation);
+  if (expectation.metric != Metric::Speedup) return expectation;
+  expectation.relative_to = reader.path("relative_to");
+  if (!reader.has("beside")) return expectation;
+  expectation.times = reader.integer("times", 1, kMaxTimes, expectation.times);
+  for (JsonReader& other : reader.objects("beside")) {
+    expectation.beside.push_back({other.path("scenario"), other.integer("times", 1, kMaxTimes, 1),
+                                  other.choice("scope", kScopes, std::optional(expectation.scope))});
+  }
   return expectation;
 }
 
@@ -90,6 +113,8 @@ bool belongs(const Operator& op, Scope scope) {
       return op.phase == Phase::Backward || op.phase == Phase::WeightGradient;
     case Scope::ForwardBlocks:
       return op.phase == Phase::Forward && op.layer.has_value();
+    case Scope::Blocks:
+      return op.phase != Phase::Update && op.layer.has_value() && op.kind != OpKind::GradientReduce;
   }
   return false;
 }
@@ -102,6 +127,13 @@ std::vector<Expectation> read_expectations(JsonReader& scenario) {
   return expectations;
 }
 
+Judgement judgement_of(const Expectation& expectation, double ours) {
+  if (std::abs(ours - expectation.value) <= expectation.allowed) return Judgement::Pass;
+  if (!expectation.known_deviation) return Judgement::Fail;
+  const double deviation = (ours - expectation.value) / expectation.value;
+  return std::abs(deviation - *expectation.known_deviation) <= kSameDeviation ? Judgement::Known : Judgement::Fail;
+}
+
 nlohmann::ordered_json to_json(const Expectation& expectation) {
   nlohmann::ordered_json json = {{"metric", name_of(kMetrics, expectation.metric)}};
   if (expectation.scope != Scope::Step) json["scope"] = name_of(kScopes, expectation.scope);
@@ -112,6 +144,11 @@ nlohmann::ordered_json to_json(const Expectation& expectation) {
     json["value"] = expectation.value;
   }
   json["tolerance"] = expectation.tolerance;
+  if (expectation.known_deviation) json["known_deviation"] = fmt::format("{:+g} %", 100 * *expectation.known_deviation);
+  if (!expectation.beside.empty()) json["times"] = expectation.times;
+  for (const Beside& other : expectation.beside) {
+    json["beside"].push_back({{"scenario", other.scenario.generic_string()}, {"times", other.times}, {"scope", name_of(kScopes, other.scope)}});
+  }
   json["source"] = expectation.source;
   if (!expectation.note.empty()) json["note"] = expectation.note;
   return json;

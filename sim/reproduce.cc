@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -37,6 +38,7 @@ struct Run {
   fs::path file;
   std::optional<Scenario> scenario;
   std::array<StepMetrics, kScopeCount> metrics;  // by Scope
+  std::vector<OperatorMetrics> operators = {};
   std::optional<Error> error;
 };
 
@@ -100,6 +102,7 @@ class Runs {
       const std::vector<Expectation> expectations = runs_[i].scenario->expect;
       for (const Expectation& expectation : expectations) {
         if (expectation.relative_to) read_other(*expectation.relative_to);
+        for (const Beside& other : expectation.beside) read_other(other.scenario);
       }
     }
     RETURN_IF_ERROR(errors_.status());
@@ -132,26 +135,25 @@ class Runs {
   [[nodiscard]] std::vector<ReproducedValue> values(const fs::path& folder) const {
     std::vector<ReproducedValue> result;
     const auto add = [&](const fs::path& file, const std::string& name, auto expectation, double published, double ours,
-                         bool pass) {
-      const fs::path inside = file.lexically_relative(folder);
-      result.push_back({inside == "." ? file.generic_string() : inside.generic_string(), name, std::move(expectation),
-                        published, ours, deviation(published, ours), pass});
+                         Judgement judgement) {
+      result.push_back(
+          {shown(file, folder), name, std::move(expectation), published, ours, deviation(published, ours), judgement});
     };
+    const auto passed = [](bool pass) { return pass ? Judgement::Pass : Judgement::Fail; };
     for (std::size_t i = 0; i < expecting_count_; ++i) {
       for (const Expectation& each : runs_[i].scenario->expect) {
         const double value = ours(runs_[i], each);
-        add(runs_[i].file, runs_[i].scenario->name, each, each.value, value,
-            std::abs(value - each.value) <= each.allowed);
+        add(runs_[i].file, runs_[i].scenario->name, each, each.value, value, judgement_of(each, value));
       }
     }
     for (const CampaignRun& run : campaigns_) {
       for (const JudgedExpectation& each : run.judged) {
-        add(run.file, run.campaign.scenario.name, each, each.expectation.value, each.ours, each.pass);
+        add(run.file, run.campaign.scenario.name, each, each.expectation.value, each.ours, passed(each.pass));
       }
     }
     for (const PlanRun& run : plans_) {
       for (const JudgedPlan& each : run.result.judged) {
-        add(run.file, run.name, each, each.expectation.value, each.ours, each.pass);
+        add(run.file, run.name, each, each.expectation.value, each.ours, passed(each.pass));
       }
     }
     std::stable_sort(result.begin(), result.end(),
@@ -159,7 +161,19 @@ class Runs {
     return result;
   }
 
+  [[nodiscard]] std::vector<ReproducedOperators> operators(const fs::path& folder) const {
+    std::vector<ReproducedOperators> result;
+    for (std::size_t i = 0; i < expecting_count_; ++i) {
+      result.push_back({shown(runs_[i].file, folder), runs_[i].scenario->name, runs_[i].operators});
+    }
+    return result;
+  }
+
  private:
+  static std::string shown(const fs::path& file, const fs::path& folder) {
+    const fs::path inside = file.lexically_relative(folder);
+    return inside == "." ? file.generic_string() : inside.generic_string();
+  }
   static std::string key(const fs::path& file) {
     std::error_code error;
     return fs::weakly_canonical(file, error).string();
@@ -205,6 +219,7 @@ class Runs {
       return;
     }
     for (std::size_t i = 0; i < run.metrics.size(); ++i) run.metrics[i] = metrics_of(*timeline, static_cast<Scope>(i));
+    run.operators = operator_metrics(*timeline);
   }
 
   static void simulate_one(CampaignRun& run) {
@@ -218,12 +233,19 @@ class Runs {
   }
 
   [[nodiscard]] double ours(const Run& run, const Expectation& expectation) const {
-    const auto scope = static_cast<std::size_t>(expectation.scope);
-    if (!expectation.relative_to) return value_of(expectation.metric, run.metrics.at(scope));
+    const auto metrics = [](const Run& of, Scope scope) { return of.metrics.at(static_cast<std::size_t>(scope)); };
+    if (!expectation.relative_to) return value_of(expectation.metric, metrics(run, expectation.scope));
+    const auto time = [&](const Run& of, std::int64_t times, Scope scope) {
+      return static_cast<double>(times) * seconds(metrics(of, scope).step_time);
+    };
+    double beside = 0;
+    for (const Beside& other : expectation.beside) {
+      beside += time(runs_[index_.at(key(other.scenario))], other.times, other.scope);
+    }
     const Run& other = runs_[index_.at(key(*expectation.relative_to))];
-    return other.metrics.at(scope).step_time.count() == 0
-               ? 0
-               : seconds(other.metrics.at(scope).step_time) / seconds(run.metrics.at(scope).step_time);
+    const double others = beside + time(other, expectation.times, expectation.scope);
+    const double own = beside + time(run, expectation.times, expectation.scope);
+    return others == 0 ? 0 : others / own;
   }
   static double deviation(double published, double ours) {
     if (ours == published) return 0;
@@ -237,6 +259,8 @@ class Runs {
   std::map<std::string, std::size_t> index_;
   Errors errors_;
 };
+
+const EnumNames<Judgement> kJudgements = {{"pass", Judgement::Pass}, {"known", Judgement::Known}, {"FAIL", Judgement::Fail}};
 
 /// Metric, published value, ours and what is allowed, for the table.
 struct ShownValue {
@@ -258,40 +282,19 @@ ShownValue shown(const ReproducedValue& value) {
           fmt::format("{:.4g}", value.published), fmt::format("{:.4g}", value.ours), allowed_text(judged)};
 }
 
-std::string percent(double fraction) {
-  return std::isfinite(fraction) ? fmt::format("{:+.1f} %", 100 * fraction) : std::string("-");
-}
+using Rows = std::vector<std::vector<std::string>>;
 
-}  // namespace
-
-bool Reproduction::pass() const {
-  return std::all_of(values.begin(), values.end(), [](const ReproducedValue& value) { return value.pass; });
-}
-
-Result<Reproduction> reproduce(const fs::path& folder, std::int64_t thread_count) {
-  Runs runs;
-  RETURN_IF_ERROR(runs.read(folder));
-  RETURN_IF_ERROR(runs.simulate_all(thread_count));
-  return Reproduction{runs.values(folder)};
-}
-
-std::string to_table(const Reproduction& reproduction) {
-  std::vector<std::array<std::string, 7>> rows = {
-      {"scenario", "metric", "published", "ours", "deviation", "tolerance", ""}};
-  for (const ReproducedValue& value : reproduction.values) {
-    const ShownValue text = shown(value);
-    rows.push_back({value.name, text.metric, text.published, text.ours, percent(value.deviation), text.allowed,
-                    value.pass ? "pass" : "FAIL"});
-  }
-  std::array<std::size_t, 7> widths{};
+/// Columns two spaces apart, those of `numbers` to the right.
+std::string lined_up(const Rows& rows, const std::set<std::size_t>& numbers) {
+  std::vector<std::size_t> widths(rows.front().size());
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   }
   std::string text;
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) {
-      const bool number = i >= 2 && i <= 5;
-      text += number ? fmt::format("{:>{}}  ", row[i], widths[i]) : fmt::format("{:<{}}  ", row[i], widths[i]);
+      text += numbers.contains(i) ? fmt::format("{:>{}}  ", row[i], widths[i])
+                                  : fmt::format("{:<{}}  ", row[i], widths[i]);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     text += '\n';
@@ -299,8 +302,50 @@ std::string to_table(const Reproduction& reproduction) {
   return text;
 }
 
+std::string percent(double fraction) {
+  return std::isfinite(fraction) ? fmt::format("{:+.1f} %", 100 * fraction) : std::string("-");
+}
+
+}  // namespace
+
+std::size_t Reproduction::count(Judgement judgement) const {
+  return static_cast<std::size_t>(std::count_if(
+      values.begin(), values.end(), [&](const ReproducedValue& value) { return value.judgement == judgement; }));
+}
+
+Result<Reproduction> reproduce(const fs::path& folder, std::int64_t thread_count) {
+  Runs runs;
+  RETURN_IF_ERROR(runs.read(folder));
+  RETURN_IF_ERROR(runs.simulate_all(thread_count));
+  return Reproduction{runs.values(folder), runs.operators(folder)};
+}
+
+std::string to_table(const Reproduction& reproduction) {
+  Rows rows = {{"scenario", "metric", "published", "ours", "deviation", "tolerance", ""}};
+  std::string notes;
+  for (const ReproducedValue& value : reproduction.values) {
+    const ShownValue text = shown(value);
+    rows.push_back({value.name, text.metric, text.published, text.ours, percent(value.deviation), text.allowed,
+                    std::string(name_of(kJudgements, value.judgement))});
+    if (value.judgement != Judgement::Known) continue;
+    notes += fmt::format("\n{}, {}: {}\n", value.name, text.metric, std::get<Expectation>(value.expectation).note);
+  }
+  return lined_up(rows, {2, 3, 4, 5}) + notes;
+}
+
+std::string operators_table(const Reproduction& reproduction) {
+  Rows rows = {{"scenario", "operator", "phase", "count", "together"}};
+  for (const ReproducedOperators& scenario : reproduction.scenarios) {
+    for (const OperatorMetrics& each : scenario.operators) {
+      rows.push_back({scenario.name, std::string(to_text(each.kind)), std::string(to_text(each.phase)),
+                      std::to_string(each.count_per_step), pretty(each.total_per_step)});
+    }
+  }
+  return lined_up(rows, {3, 4});
+}
+
 Json to_json(const Reproduction& reproduction) {
-  Json json = {{"pass", reproduction.pass()}, {"values", Json::array()}};
+  Json json = {{"pass", reproduction.count(Judgement::Fail) == 0}, {"values", Json::array()}};
   for (const ReproducedValue& value : reproduction.values) {
     Json row = {{"file", value.file}, {"name", value.name}};
     row["ours"] = value.ours;
@@ -316,8 +361,19 @@ Json to_json(const Reproduction& reproduction) {
       row["replicas_to"] = judged.high;
     }
     row["deviation"] = std::isfinite(value.deviation) ? Json(value.deviation) : Json();
-    row["pass"] = value.pass;
+    row["pass"] = value.judgement == Judgement::Pass;
+    if (value.judgement == Judgement::Known) row["known"] = true;
     json["values"].push_back(std::move(row));
+  }
+  for (const ReproducedOperators& scenario : reproduction.scenarios) {
+    Json operators = Json::array();
+    for (const OperatorMetrics& each : scenario.operators) {
+      operators.push_back({{"kind", to_text(each.kind)},
+                           {"phase", to_text(each.phase)},
+                           {"count", each.count_per_step},
+                           {"total", to_text(each.total_per_step)}});
+    }
+    json["scenarios"].push_back({{"file", scenario.file}, {"name", scenario.name}, {"operators", operators}});
   }
   return json;
 }

@@ -23,12 +23,19 @@ struct ReproducedValue {
   double published = 0;
   double ours = 0;       // seconds or a ratio; of a campaign the mean over its replicas
   double deviation = 0;  // (ours - published) / published; 0 for 0 against 0, infinite for anything else against 0
-  bool pass = false;     // what the expectation asks holds
+  Judgement judgement = Judgement::Fail;
+};
+
+/// What a scenario's operators took: the times behind its values.
+struct ReproducedOperators {
+  std::string file, name;
+  std::vector<OperatorMetrics> operators;
 };
 
 struct Reproduction {
-  std::vector<ReproducedValue> values;  // by file, then in the file's order
-  [[nodiscard]] bool pass() const;
+  std::vector<ReproducedValue> values;         // by file, then in the file's order
+  std::vector<ReproducedOperators> scenarios;  // of a step, that expect something; by file
+  [[nodiscard]] std::size_t count(Judgement judgement) const;
 };
 
 /// Runs every scenario and every campaign, and sizes every checkpoint plan, with an "expect" block under `folder` (or
@@ -36,8 +43,11 @@ struct Reproduction {
 /// files, or if no file expects anything.
 [[nodiscard]] Result<Reproduction> reproduce(const std::filesystem::path& folder, std::int64_t thread_count = 1);
 
-/// One line for each value: scenario, metric, published, ours, deviation, tolerance, pass or FAIL.
+/// One line for each value: scenario, metric, published, ours, deviation, tolerance, judgement (pass, known or FAIL); below
+/// it why the known ones deviate.
 [[nodiscard]] std::string to_table(const Reproduction& reproduction);
+/// One line for each kind of operator and phase of each scenario of a step: how often, how long together.
+[[nodiscard]] std::string operators_table(const Reproduction& reproduction);
 [[nodiscard]] nlohmann::ordered_json to_json(const Reproduction& reproduction);
 
 }  // namespace moecast
