@@ -28,6 +28,10 @@ class RunningMoments {
 [[nodiscard]] double quantile(std::span<const double> values, double q);
 [[nodiscard]] double median(std::span<const double> values);
 
+/// Spearman's coefficient: the correlation of ranks, ties with their mean rank. As many values on both sides, two or
+/// more; 0 where one side is constant.
+[[nodiscard]] double rank_correlation(std::span<const double> a, std::span<const double> b);
+
 /// Where the mean of the population lies with this confidence, if the values are independent and close to normal.
 struct MeanInterval {
   double mean = 0;

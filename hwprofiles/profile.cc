@@ -73,28 +73,39 @@ Duration GemmTable::time(double m_rows, std::int64_t n_columns, std::int64_t k_i
   return overhead + duration_from_seconds(2 * m_rows * columns * inner / rate(m_rows, columns, inner));
 }
 
+/// Few queries over many keys: what it takes to read those, or the arithmetic at the device's peak.
+Duration DeviceProfile::cached_attention_time(const AttentionWork& work) const {
+  const double moved = bytes(work, work.cache_element).value();
+  const Duration reading = memory_kernels.at(MemoryKernel::Copy).time(1, moved);
+  return std::max(reading, duration_from_seconds(flops(work).value() / peak.value()));
+}
+
 Duration DeviceProfile::time(const Work& work) const {
-  return std::visit(
-      Overloaded{
-          [&](const GemmWork& w) { return gemm.time(static_cast<double>(w.m), w.n, w.k); },
-          [&](const GroupedGemmWork& w) {
-            const Duration product = grouped_gemm.time(w.rows, w.n, w.k) - grouped_gemm.overhead;
-            return grouped_gemm.overhead + product * w.groups;
-          },
-          [&](const AttentionWork& w) { return (w.backward ? attention_backward : attention_forward).time(w); },
-          [&](const MemoryWork& w) {
-            const auto found = memory_kernels.find(w.kernel);
-            const MemoryCost& cost =
-                found != memory_kernels.end() ? found->second : memory_kernels.at(MemoryKernel::Copy);
-            return cost.time(w.columns, w.bytes.value());
-          },
-      },
-      work);
+  return std::visit(Overloaded{
+                        [&](const GemmWork& w) { return gemm.time(static_cast<double>(w.m), w.n, w.k); },
+                        [&](const GroupedGemmWork& w) {
+                          const Duration product = grouped_gemm.time(w.rows, w.n, w.k) - grouped_gemm.overhead;
+                          return grouped_gemm.overhead + product * w.groups;
+                        },
+                        [&](const AttentionWork& w) {
+                          if (w.cached > 0) return cached_attention_time(w);
+                          return (w.backward ? attention_backward : attention_forward).time(w);
+                        },
+                        [&](const MemoryWork& w) {
+                          const auto found = memory_kernels.find(w.kernel);
+                          const MemoryCost& cost =
+                              found != memory_kernels.end() ? found->second : memory_kernels.at(MemoryKernel::Copy);
+                          return cost.time(w.columns, w.bytes.value());
+                        },
+                    },
+                    work);
 }
 
 Duration DeviceProfile::time(const Operator& op) const {
-  Duration total = operator_overhead;
-  for (const Work& work : op.work) total += time(work);
+  Duration kernels{};
+  for (const Work& work : op.work) kernels += time(work);
+  Duration total = operator_overhead + std::max(kernels, host_launch * static_cast<std::int64_t>(op.work.size()));
+  if (op.kind == OpKind::Embed && op.phase == Phase::Forward) total += host_micro_batch;
   return total;
 }
 
@@ -144,6 +155,11 @@ Duration HardwareProfile::time(const Communication& communication, std::int64_t 
   }
   if (communication.collective != Collective::AllToAll) return Duration(0);
   return device.time(MemoryWork{MemoryKernel::Copy, 1, buffer.count(), buffer * 2});
+}
+
+Duration HardwareProfile::host_copy_time(Bytes bytes) const {
+  ASSERT(node.host_link, "{} knows no link to the host", name);
+  return duration_from_seconds(bytes.value() / node.host_link->bandwidth.value());
 }
 
 const Source* HardwareProfile::source_of(const std::string& pointer) const {

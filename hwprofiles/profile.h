@@ -69,12 +69,19 @@ struct DeviceProfile {
   /// Kernels without an entry are charged as Copy, which is always there.
   std::map<MemoryKernel, MemoryCost> memory_kernels;
   Duration operator_overhead{};  // per operator: queueing, waking a lane
+  /// Host time to launch one of the plan's kernels: an operator takes at least this for each. A framework that launches
+  /// several small kernels for one of the plan's has a multiple of the driver's few microseconds.
+  Duration host_launch{};
+  Duration host_micro_batch{};  // host time once a micro-batch, before its Embed: loading and preparing it
 
   /// Expected time of one kernel, and of an operator of the compute lane (overhead + sum over its work).
   [[nodiscard]] Duration time(const Work& work) const;
   [[nodiscard]] Duration time(const Operator& op) const;
 
   friend bool operator==(const DeviceProfile&, const DeviceProfile&) = default;
+
+ private:
+  [[nodiscard]] Duration cached_attention_time(const AttentionWork& work) const;
 };
 
 /// What one transfer between ranks costs when it is alone, from the moment when all ranks have come:
@@ -149,6 +156,8 @@ struct HardwareProfile {
   /// A collective alone on the node, in a group of `ranks`. In a group of one an all-to-all is a copy on the device and
   /// the others are free.
   [[nodiscard]] Duration time(const Communication& communication, std::int64_t ranks) const;
+  /// What crosses the device's link to its host, alone on it; there is such a link.
+  [[nodiscard]] Duration host_copy_time(Bytes bytes) const;
   /// The source of the value at a JSON pointer ("/device/gemm/rate"): the longest prefix that `sources` has.
   [[nodiscard]] const Source* source_of(const std::string& pointer) const;
 

@@ -102,6 +102,8 @@ DeviceProfile read_device(JsonReader reader) {
   device.memory_rate = reader.bytes_per_second("memory_rate");
   device.memory = reader.bytes("memory");
   device.operator_overhead = reader.duration("operator_overhead");
+  device.host_launch = reader.duration("host_launch", device.host_launch);
+  device.host_micro_batch = reader.duration("host_micro_batch", device.host_micro_batch);
   device.gemm = read_gemm(reader.object("gemm"));
   device.grouped_gemm = read_gemm(reader.object("grouped_gemm"));
   device.attention_forward = read_attention(reader.object("attention_forward"));

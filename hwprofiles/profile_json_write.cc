@@ -62,16 +62,19 @@ Json attention_json(const AttentionCost& cost) {
 Json device_json(const DeviceProfile& device) {
   Json kernels = Json::object();
   for (const auto& [kernel, cost] : device.memory_kernels) kernels[std::string(to_text(kernel))] = memory_json(cost);
-  return {{"name", device.name},
-          {"peak", to_text(device.peak)},
-          {"memory_rate", to_text(device.memory_rate)},
-          {"memory", to_text(device.memory)},
-          {"operator_overhead", to_text(device.operator_overhead)},
-          {"gemm", gemm_json(device.gemm)},
-          {"grouped_gemm", gemm_json(device.grouped_gemm)},
-          {"attention_forward", attention_json(device.attention_forward)},
-          {"attention_backward", attention_json(device.attention_backward)},
-          {"memory_kernels", std::move(kernels)}};
+  Json json = {{"name", device.name},
+               {"peak", to_text(device.peak)},
+               {"memory_rate", to_text(device.memory_rate)},
+               {"memory", to_text(device.memory)},
+               {"operator_overhead", to_text(device.operator_overhead)}};
+  if (device.host_launch.count() > 0) json["host_launch"] = to_text(device.host_launch);
+  if (device.host_micro_batch.count() > 0) json["host_micro_batch"] = to_text(device.host_micro_batch);
+  json.update({{"gemm", gemm_json(device.gemm)},
+               {"grouped_gemm", gemm_json(device.grouped_gemm)},
+               {"attention_forward", attention_json(device.attention_forward)},
+               {"attention_backward", attention_json(device.attention_backward)},
+               {"memory_kernels", std::move(kernels)}});
+  return json;
 }
 
 Json link_json(const LinkProfile& link) {

@@ -180,7 +180,44 @@ std::int64_t zero_buffers(const ParallelLayout& layout, const OperatorWork& work
   return bytes;
 }
 
+/// Keys and values of every sequence in the blocks of a stage; tensor ranks have a part of the heads, and all of a
+/// latent.
+std::int64_t cached_bytes(const StepPlanRequest& request, const std::vector<ModelPart>& parts) {
+  const Attention& attention = request.model.attention;
+  const std::int64_t width = attention.cache_width() / (attention.latent ? 1 : request.layout.tensor);
+  const std::int64_t length = request.batch.sequence + (request.task == StepTask::Decode ? 1 : 0);
+  std::int64_t tokens = 0;
+  for (const ModelPart& part : parts) {
+    for (std::int64_t block = part.first_block; block < part.end_block; ++block) {
+      tokens += std::min(attention.window_of(block).value_or(length), length);
+    }
+  }
+  return tokens * request.batch.micro_batch * request.batch.micro_batch_count * width * request.bytes_per_element /
+         request.layout.context;
+}
+
+StageMemory inference_memory(const StepPlanRequest& asked, std::int64_t stage) {
+  const std::vector<ModelPart> parts = parts_of_stage(asked.model, asked.layout, stage);
+  StepPlanRequest request = asked;
+  if (request.task == StepTask::Decode) request.batch.sequence = 1;
+  const OperatorWork work(asked, stage);
+  const Rank first(static_cast<std::int32_t>(stage * (asked.layout.world_size() / asked.layout.pipeline)));
+  StageMemory memory;
+  memory.weights = rank_memory(asked.model, asked.layout, first, precision_of(asked.bytes_per_element)).weight;
+  if (asked.experts_on_host) {
+    Bytes largest{0};
+    for (const Block& block : asked.model.blocks) {
+      if (block.moe) largest = std::max(largest, work.chosen_expert_weights(*block.moe));
+    }
+    memory.weights = memory.weights - work.expert_weights() + largest * 2;  // one layer computes, the next one comes
+  }
+  memory.buffers = Bytes(activation_buffers(Sizes(request), parts, work));
+  memory.cache = Bytes(cached_bytes(asked, parts));
+  return memory;
+}
+
 StageMemory memory_of(const StepPlanRequest& request, std::int64_t stage, ActivationRule rule) {
+  if (request.task != StepTask::Training) return inference_memory(request, stage);
   const Sizes sizes(request);
   const OperatorWork work(request, stage);
   const std::vector<ModelPart> own = parts_of_stage(request.model, request.layout, stage);

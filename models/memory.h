@@ -21,7 +21,8 @@ struct StageMemory {
   Bytes weights{0}, gradients{0}, master{0}, moments{0};
   Bytes activations{0};  // what backwards to come need, of all micro-batches in flight
   Bytes buffers{0};      // working memory: gradients under way, gathered tokens and weights, staging of collectives
-  [[nodiscard]] Bytes total() const { return weights + gradients + master + moments + activations + buffers; }
+  Bytes cache{0};        // inference: keys and values, or latents, of all sequences
+  [[nodiscard]] Bytes total() const { return weights + gradients + master + moments + activations + buffers + cache; }
 };
 
 /// What one block keeps of one micro-batch on one rank until its backward, recomputation aside: with `rule` of both
@@ -32,7 +33,8 @@ struct StageMemory {
 /// By pipeline stage; the request can be planned (check_plan). The activations' peak follows the pipeline's order:
 /// every part of every micro-batch between its forward and the end of its backward. Selective recomputation drops what
 /// the attention core keeps; full recomputation keeps the input of every block (of every pair that a shortcut joins)
-/// and once all of the largest, while it is computed again.
+/// and once all of the largest, while it is computed again. Inference: weights (of experts on the host those that one
+/// layer chooses, twice), the cache of all micro-batches, and buffers.
 [[nodiscard]] std::vector<StageMemory> stage_memory(const StepPlanRequest& request, ActivationRule rule = {});
 
 /// The stage that needs most.

@@ -17,6 +17,12 @@ void OperatorWork::add_latent(std::vector<Work>& work) const {
   work.push_back(GemmWork{T, query, latent.query_rank.value_or(d)});
   work.push_back(GemmWork{T, latent.kv_rank + latent.rope_dim, d});
   work.push_back(memory(MemoryKernel::Norm, T, latent.kv_rank, 2));
+  if (cached_ > 0) {  // the queries' part without position, and after the core its output, through the up projections
+    work.push_back(GroupedGemmWork{heads, static_cast<double>(T), latent.kv_rank, latent.nope_dim});
+    work.push_back(GroupedGemmWork{heads, static_cast<double>(T), latent.value_dim, latent.kv_rank});
+    work.push_back(memory(MemoryKernel::Rope, T, (heads + 1) * latent.rope_dim, 2));
+    return;
+  }
   work.push_back(GemmWork{T, heads * (latent.nope_dim + latent.value_dim), latent.kv_rank});
   work.push_back(memory(MemoryKernel::Rope, T, (heads + 1) * latent.rope_dim, 2));
   work.push_back(memory(MemoryKernel::Copy, T, query, 2));

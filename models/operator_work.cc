@@ -15,12 +15,16 @@ StateBucket bucket_of(const Parameter& parameter) {
 OperatorWork::OperatorWork(const StepPlanRequest& request, std::int64_t stage)
     : model_(request.model),
       layout_(request.layout),
-      batch_(request.batch),
+      task_(request.task),
+      batch_(request.task == StepTask::Decode ? Batch{request.batch.micro_batch, request.batch.micro_batch_count, 1}
+                                              : request.batch),
       tensor_(request.layout.tensor),
-      tokens_(request.batch.tokens() / request.layout.context),
+      tokens_(batch_.tokens() / request.layout.context),
       local_(request.layout.sequence_parallel ? tokens_ / tensor_ : tokens_),
       element_(request.bytes_per_element),
-      state_(std::max<std::int64_t>(4, request.bytes_per_element)) {
+      state_(std::max<std::int64_t>(4, request.bytes_per_element)),
+      cached_(request.task == StepTask::Decode ? request.batch.sequence : 0),
+      head_rows_(request.task == StepTask::Training ? tokens_ : batch_.micro_batch) {
   count_parameters(stage);
 }
 
@@ -99,6 +103,15 @@ AttentionWork OperatorWork::core(LayerId layer, bool backward) const {
       attention.head_dim, backward,        attention.window_of(layer.value())};
   if (attention.latent) work.value_dim = attention.latent->value_dim;
   work.context = layout_.context;
+  if (cached_ == 0) return work;
+  work.cached = cached_;
+  work.cache_element = element_;
+  if (attention.latent) {
+    work.kv_heads = 1;
+    work.head_dim = attention.latent->kv_rank + attention.latent->rope_dim;
+    work.value_dim = attention.latent->kv_rank;
+    work.values_in_keys = true;
+  }
   return work;
 }
 
@@ -319,6 +332,9 @@ std::vector<Work> OperatorWork::decode(Phase phase, const MoeFfn& moe) const {
 
 std::vector<Work> OperatorWork::head(Phase phase, bool split) const {
   const std::int64_t T = tokens_, d = model_.d_model, V = (model_.vocabulary + tensor_ - 1) / tensor_;
+  if (task_ != StepTask::Training) {
+    return {memory(MemoryKernel::Norm, head_rows_, d, 2), GemmWork{head_rows_, V, d}};
+  }
   if (phase == Phase::Forward) {
     return {memory(MemoryKernel::Norm, local_, d, 2), GemmWork{T, V, d}, memory(MemoryKernel::CrossEntropy, T, V, 2)};
   }
@@ -353,6 +369,15 @@ std::vector<Work> OperatorWork::optimizer() const {
     if (count > 0) work.push_back(flat(MemoryKernel::Fill, count, state_));
   }
   return work;
+}
+
+Bytes OperatorWork::chosen_expert_weights(const MoeFfn& moe) const {
+  const std::int64_t d = model_.d_model, width = moe.expert_width, inner = model_.ffn_input_columns(width);
+  const std::int64_t each = (d * inner + width * d + (model_.bias ? inner + d : 0)) * element_;
+  const double share = static_cast<double>(moe.routed_rows(local_)) / static_cast<double>(local_ * moe.expert_count);
+  const double missed = std::pow(1 - share, static_cast<double>(local_ * layout_.expert));
+  const double chosen = static_cast<double>(moe.expert_count / layout_.expert) * (1 - missed);
+  return Bytes(std::llround(chosen * static_cast<double>(each)));
 }
 
 std::int64_t OperatorWork::send_rows(const MoeFfn& moe) const {

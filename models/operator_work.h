@@ -33,6 +33,10 @@ struct StateBucket {
 /// gradients of weights, gate tensors and optimizer state have max(4, bytes_per_element) bytes.
 ///
 /// Backward: without weights if `split`; a WeightGradient operator has them then. Recompute is Forward once more.
+///
+/// Decoding, T is one token of every sequence. With latent attention queries meet the cached latents themselves, as a
+/// key and value of one head (DeepSeek-V2, arXiv 2405.04434, section 2.1.2: the up projections move into those of
+/// queries and output).
 class OperatorWork {
  public:
   /// Of the ranks of one pipeline stage.
@@ -58,7 +62,9 @@ class OperatorWork {
   /// Keys and values of the whole sequence on one tensor rank.
   [[nodiscard]] Bytes key_value_bytes() const;
   /// Maximum, sum and target logit of every token: what a loss over divided words exchanges.
-  [[nodiscard]] Bytes loss_bytes() const { return Bytes(3 * tokens_ * state_); }
+  [[nodiscard]] Bytes loss_bytes() const { return Bytes(3 * head_rows_ * state_); }
+  /// Expected weights of the different local experts that the tokens of one micro-batch on all expert ranks choose.
+  [[nodiscard]] Bytes chosen_expert_weights(const MoeFfn& moe) const;
 
   /// Rows of the whole send buffer of one routing: E C with a capacity, T k without.
   [[nodiscard]] std::int64_t send_rows(const MoeFfn& moe) const;
@@ -67,6 +73,7 @@ class OperatorWork {
   /// Gradients of the parameters on one rank.
   [[nodiscard]] Bytes non_expert_gradient() const { return Bytes(non_expert_.full * state_); }
   [[nodiscard]] Bytes expert_gradient() const { return Bytes(expert_.full * state_); }
+  [[nodiscard]] Bytes expert_weights() const { return Bytes(expert_.full * element_); }
   /// Of them those that tensor ranks have in common: under sequence parallelism each has a part of their sum.
   [[nodiscard]] Bytes tensor_replicated_gradient() const { return Bytes(tensor_replicated_ * state_); }
   /// A tied token embedding, which first and last stage of a pipeline both have; 0 elsewhere.
@@ -107,12 +114,15 @@ class OperatorWork {
 
   const MoeModel& model_;
   const ParallelLayout& layout_;
+  StepTask task_;
   Batch batch_;
   std::int64_t tensor_;
-  std::int64_t tokens_;   // T of the tensor-parallel products
-  std::int64_t local_;    // T of everything else
-  std::int64_t element_;  // bytes of X
-  std::int64_t state_;    // bytes of gradients, master weights, moments, gate tensors
+  std::int64_t tokens_;      // T of the tensor-parallel products
+  std::int64_t local_;       // T of everything else
+  std::int64_t element_;     // bytes of X
+  std::int64_t state_;       // bytes of gradients, master weights, moments, gate tensors
+  std::int64_t cached_ = 0;  // tokens of each sequence whose keys and values are in the cache
+  std::int64_t head_rows_;   // tokens whose next one is asked for
   Counts non_expert_;
   Counts expert_;
   std::int64_t tensor_replicated_ = 0;

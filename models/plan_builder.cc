@@ -21,9 +21,12 @@ PlanBuilder::PlanBuilder(const StepPlanRequest& request, const std::vector<Forwa
 }
 
 StepPlan PlanBuilder::build() && {
-  for (const PipelinePass& pass : pipeline_order(request_.layout, stage_, request_.batch.micro_batch_count)) run(pass);
+  const bool training = request_.task == StepTask::Training;
+  for (const PipelinePass& pass : pipeline_order(request_.layout, stage_, request_.batch.micro_batch_count)) {
+    if (training || pass.kind == PipelinePass::Kind::Forward) run(pass);
+  }
   micro_batch_ = 0;
-  update();
+  if (training) update();
   if (request_.schedule.kind == ScheduleKind::Sequential) chain_operators();
   return std::move(plan_);
 }

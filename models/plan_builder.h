@@ -79,14 +79,16 @@ class PlanBuilder {
   struct Routed {
     OpId gate;
     Ids dispatched;
+    std::optional<OpId> fetched = std::nullopt;  // experts that lay on the host
   };
   [[nodiscard]] Routed dispatch_from(LayerId layer, Phase phase, Ids after);
-  [[nodiscard]] Ids combine_from(LayerId layer, Phase phase, const Ids& dispatched);
+  [[nodiscard]] OpId fetch_experts(LayerId layer, OpId gate);
+  [[nodiscard]] Ids combine_from(LayerId layer, Phase phase, const Routed& routed);
   void route_back(LayerId layer, const Ids& combined, const std::function<void()>& meanwhile);
   void forward_moe(const MoeSite& site, Phase phase);
   void backward_moe(const MoeSite& site);
   [[nodiscard]] Ids exchange(OpKind kind, Phase phase, LayerId layer, const std::vector<Ids>& after);
-  [[nodiscard]] Ids experts(Phase phase, LayerId layer, const Ids& after);
+  [[nodiscard]] Ids experts(Phase phase, LayerId layer, const Ids& after, std::optional<OpId> fetched = std::nullopt);
 
   // Optimizer, and what ZeRO divides (plan_update.cc).
   void begin_pass();

@@ -45,7 +45,7 @@ PlanBuilder::Ids PlanBuilder::exchange(OpKind kind, Phase phase, LayerId layer, 
 }
 
 /// One operator for each chunk; chunk i waits for after[i]. Weight gradients may be put off: none are returned.
-PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& after) {
+PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& after, std::optional<OpId> fetched) {
   const auto count = static_cast<std::int64_t>(after.size());
   const bool split = shortcut() || zero_bubble();
   Ids ids;
@@ -57,7 +57,9 @@ PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& aft
     if (phase == Phase::WeightGradient) {
       weight_gradient(std::move(op), ready);
     } else {
-      ids.push_back(compute(std::move(op), {ready}));
+      Ids dependencies = {ready};
+      if (fetched) dependencies.push_back(*fetched);
+      ids.push_back(compute(std::move(op), std::move(dependencies)));
     }
   }
   return ids;
@@ -67,6 +69,8 @@ PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& aft
 PlanBuilder::Routed PlanBuilder::dispatch_from(LayerId layer, Phase phase, Ids after) {
   const OpId gate =
       compute(routing_operator(OpKind::Gate, phase, layer, work_.gate(phase, moe(layer), false)), std::move(after));
+  const std::optional<OpId> fetched =
+      request_.experts_on_host ? std::optional(fetch_experts(layer, gate)) : std::nullopt;
   const OpId encode = compute(routing_operator(OpKind::Encode, phase, layer, work_.encode(phase, moe(layer))), {gate});
   Ids ready = {encode};
   if (!moe(layer).capacity_factor && phase == Phase::Forward) {  // computed again, the counts are known
@@ -74,11 +78,19 @@ PlanBuilder::Routed PlanBuilder::dispatch_from(LayerId layer, Phase phase, Ids a
     ready.push_back(communicate(OpKind::Counts, phase, layer, {Collective::AllToAll, Group::Expert, counts}, {gate}));
   }
   const std::vector<Ids> chunks(static_cast<std::size_t>(request_.schedule.chunk_count), ready);
-  return {gate, exchange(OpKind::Dispatch, phase, layer, chunks)};
+  return {gate, exchange(OpKind::Dispatch, phase, layer, chunks), fetched};
 }
 
-PlanBuilder::Ids PlanBuilder::combine_from(LayerId layer, Phase phase, const Ids& dispatched) {
-  return exchange(OpKind::Combine, phase, layer, each_alone(experts(phase, layer, dispatched)));
+/// The weights of the experts that a Gate chose, from the host: as early as can be.
+OpId PlanBuilder::fetch_experts(LayerId layer, OpId gate) {
+  Operator op = routing_operator(OpKind::ExpertFetch, Phase::Forward, layer, {});
+  op.lane = Lane::CopyIn;
+  op.host_bytes = work_.chosen_expert_weights(moe(layer));
+  return emit(std::move(op), {gate});
+}
+
+PlanBuilder::Ids PlanBuilder::combine_from(LayerId layer, Phase phase, const Routed& routed) {
+  return exchange(OpKind::Combine, phase, layer, each_alone(experts(phase, layer, routed.dispatched, routed.fetched)));
 }
 
 /// Everything from Gate to Decode, the window included.
@@ -93,19 +105,19 @@ void PlanBuilder::forward_moe(const MoeSite& site, Phase phase) {
 
   const Routed first = dispatch_from(layer, phase, {source});
   if (shortcut()) window_until(site.source + static_cast<std::size_t>(slots_.forward));
-  Ids second;
+  std::optional<Routed> second;
   const auto dispatch_second = [&] {  // once, as soon as the window is through
-    if (!moe(layer).double_gate || !second.empty() || next < site.decode) return;
+    if (!moe(layer).double_gate || second || next < site.decode) return;
     second_routing_ = true;
-    second = dispatch_from(layer, phase, {made_[site.decode - 1], first.gate}).dispatched;
+    second = dispatch_from(layer, phase, {made_[site.decode - 1], first.gate});
     second_routing_ = false;
   };
   dispatch_second();
-  Ids combined = combine_from(layer, phase, first.dispatched);
+  Ids combined = combine_from(layer, phase, first);
   window_until(site.decode);
   dispatch_second();
-  second_routing_ = !second.empty();
-  const Ids more = second_routing_ ? combine_from(layer, phase, second) : Ids();
+  second_routing_ = second.has_value();
+  const Ids more = second ? combine_from(layer, phase, *second) : Ids();
   second_routing_ = false;
   combined.insert(combined.end(), more.begin(), more.end());
   emit_forward(site.decode, phase, std::move(combined));

@@ -11,7 +11,13 @@
 namespace moecast {
 namespace {
 
+/// Keys that a query after a cache sees.
+std::int64_t seen_tokens(const AttentionWork& work) {
+  return std::min(work.window.value_or(work.cached + work.sequence), work.cached + work.sequence);
+}
+
 double causal_pairs(const AttentionWork& work) {  // (query, key) pairs: the lower triangle, or its band
+  if (work.cached > 0) return static_cast<double>(work.batch * work.heads * work.sequence * seen_tokens(work));
   const auto length = static_cast<double>(work.sequence);
   const auto seen = static_cast<double>(std::min(work.window.value_or(work.sequence), work.sequence));
   return static_cast<double>(work.batch * work.heads) * seen * (length - (seen - 1) / 2) /
@@ -69,7 +75,8 @@ Bytes bytes(const Work& work, std::int64_t bytes_per_element) {
             const std::int64_t tokens = w.batch * w.sequence;
             const std::int64_t value_dim = w.value_dim.value_or(w.head_dim);
             const std::int64_t query_and_out = tokens / w.context * w.heads * (w.head_dim + value_dim);
-            const std::int64_t key_value = tokens * w.kv_heads * (w.head_dim + value_dim);
+            const std::int64_t keys = w.cached > 0 ? w.batch * seen_tokens(w) : tokens;
+            const std::int64_t key_value = keys * w.kv_heads * (w.head_dim + (w.values_in_keys ? 0 : value_dim));
             return Bytes((query_and_out + key_value) * (w.backward ? 2 : 1) * bytes_per_element);
           },
           [](const MemoryWork& w) { return w.bytes; },
@@ -135,6 +142,8 @@ std::string_view to_text(OpKind kind) {
       return "Send";
     case OpKind::Receive:
       return "Receive";
+    case OpKind::ExpertFetch:
+      return "ExpertFetch";
   }
   return "?";
 }

@@ -41,6 +41,7 @@ enum class OpKind {
   ContextReduce,   // context parallel: reduce-scatter of their gradients
   Send,            // pipeline: activations to the next stage, gradients to the one before
   Receive,
+  ExpertFetch,  // inference with experts on the host: the weights of those that were chosen, to the device
 };
 
 enum class Phase {
@@ -79,6 +80,11 @@ struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   std::optional<std::int64_t> window = std::nullopt;     // a token sees the last so many; no value: all
   std::optional<std::int64_t> value_dim = std::nullopt;  // of a value, where it is not head_dim (latent attention)
   std::int64_t context = 1;  // ranks that divide the (query, key) pairs evenly; each sees all keys and values
+  /// Decoding: tokens before these `sequence`, whose keys and values are read from the cache, and bytes of an element
+  /// there.
+  std::int64_t cached = 0;
+  std::int64_t cache_element = 2;
+  bool values_in_keys = false;  // decoding with latent attention: a value is a part of the key that is read anyway
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm,
@@ -146,17 +152,25 @@ struct Operator {
   std::optional<Communication> communication = std::nullopt;  // comm lane
   std::vector<OpId> dependencies = {};                        // smaller ids only
   std::optional<OpKind> part_of = std::nullopt;               // TensorGather ...: the operator that it serves
+  Bytes host_bytes{0};                                        // ExpertFetch: what crosses the link to the host
 
   /// "L3.Dispatch.F", "L3.Expert.B.c1", "L3.Gate.F.second", "L3.Attention.TensorGather.F",
   /// "GradientReduce.U.expert_data": unique inside a plan up to the micro-batch.
   [[nodiscard]] std::string name() const;
 };
 
+/// What a step is for.
+enum class StepTask {
+  Training,
+  Prefill,  // forward alone, of whole prompts; logits of the last token
+  Decode,   // forward of one token more of every sequence, whose other tokens' keys and values are in the cache
+};
+
 /// Tokens of one step.
 struct Batch {
   std::int64_t micro_batch = 1;        // sequences per rank and micro-batch
-  std::int64_t micro_batch_count = 1;  // gradient accumulation
-  std::int64_t sequence = 0;
+  std::int64_t micro_batch_count = 1;  // gradient accumulation; inference: batches that follow one another
+  std::int64_t sequence = 0;           // tokens of a sequence; decoding: those in the cache
   [[nodiscard]] std::int64_t tokens() const { return micro_batch * sequence; }  // per rank and micro-batch
 
   friend bool operator==(const Batch&, const Batch&) = default;
@@ -180,6 +194,11 @@ struct StepPlanRequest {
   Schedule schedule;
   std::int64_t bytes_per_element = 4;  // of activations and of what travels
   OperatorTime operator_time = {};     // needed when a slot is auto
+  StepTask task = StepTask::Training;
+  /// Inference: routed experts lie in the host's memory. Those that a micro-batch chooses are copied as soon as its
+  /// Gate has chosen them, beside whatever the schedule lets run (ScMoE appendix A.3, "early migration"); in a
+  /// sequential schedule everything waits for them.
+  bool experts_on_host = false;
 };
 
 /// Builds the plan. BadInput when layout and model do not fit (experts % EP, a shortcut without a preceding block, a

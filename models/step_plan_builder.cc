@@ -22,7 +22,8 @@ Error bad(std::string place, std::string message) {
 /// Tokens that one rank routes in a micro-batch.
 std::int64_t routed_tokens(const StepPlanRequest& request) {
   const ParallelLayout& layout = request.layout;
-  return request.batch.tokens() / layout.context / (layout.sequence_parallel ? layout.tensor : 1);
+  const std::int64_t tokens = request.task == StepTask::Decode ? request.batch.micro_batch : request.batch.tokens();
+  return tokens / layout.context / (layout.sequence_parallel ? layout.tensor : 1);
 }
 
 Status check_moe(const StepPlanRequest& request, const MoeSite& site) {
@@ -45,6 +46,26 @@ Status check_moe(const StepPlanRequest& request, const MoeSite& site) {
   return {};
 }
 
+/// What inference has no use for.
+Status check_task(const StepPlanRequest& request) {
+  const ParallelLayout& layout = request.layout;
+  if (request.task == StepTask::Training) {
+    return request.experts_on_host ? bad("experts_on_host", "training needs its experts on the device") : Status();
+  }
+  if (layout.recomputation != Recomputation::None) {
+    return bad("parallel", "recomputation belongs to a backward, and inference has none");
+  }
+  if (layout.zero_stage > 0) return bad("parallel", "zero_stage divides an optimizer's state, and inference has none");
+  if (request.task != StepTask::Decode) return {};
+  if (layout.context > 1) return bad("parallel", "one token cannot be divided over context ranks");
+  if (layout.sequence_parallel && request.batch.micro_batch % layout.tensor != 0) {
+    return bad("batch", fmt::format("one token each of {} sequences cannot be divided evenly over {} sequence-parallel "
+                                    "tensor ranks: expected a multiple of {}",
+                                    request.batch.micro_batch, layout.tensor, layout.tensor));
+  }
+  return {};
+}
+
 /// How context and sequence parallelism divide a sequence, and an interleaved pipeline the micro-batches.
 Status check_batch_division(const StepPlanRequest& request) {
   const ParallelLayout& layout = request.layout;
@@ -56,7 +77,8 @@ Status check_batch_division(const StepPlanRequest& request) {
                            "multiple of {}",
                            batch.sequence, layout.context, 2 * layout.context));
   }
-  if (layout.sequence_parallel && batch.sequence / layout.context % layout.tensor != 0) {
+  const bool decodes = request.task == StepTask::Decode;  // check_task has seen to it
+  if (layout.sequence_parallel && !decodes && batch.sequence / layout.context % layout.tensor != 0) {
     return bad("batch", fmt::format("{} tokens of a sequence cannot be divided evenly over {} sequence-parallel tensor "
                                     "ranks: expected a multiple of {}",
                                     batch.sequence / layout.context, layout.tensor, layout.tensor));
@@ -89,6 +111,7 @@ Status check(const StepPlanRequest& request, const StageChains& stages) {
   if (schedule.kind != ScheduleKind::Shortcut && (schedule.forward_slot || schedule.backward_slot)) {
     return bad("schedule", "only a shortcut schedule has expert slots");
   }
+  RETURN_IF_ERROR(check_task(request));
   RETURN_IF_ERROR(check_batch_division(request));
   for (const std::vector<ForwardChain>& parts : stages) {
     for (const ForwardChain& chain : parts) {

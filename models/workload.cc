@@ -27,6 +27,8 @@ const EnumNames<PipelineSchedule> kPipelineSchedules = {{"1f1b", PipelineSchedul
                                                         {"zero_bubble", PipelineSchedule::ZeroBubble}};
 const EnumNames<Recomputation> kRecomputations = {
     {"none", Recomputation::None}, {"selective", Recomputation::Selective}, {"full", Recomputation::Full}};
+const EnumNames<StepTask> kTasks = {
+    {"training", StepTask::Training}, {"prefill", StepTask::Prefill}, {"decode", StepTask::Decode}};
 const EnumNames<std::int64_t> kPrecisions = {{"f32", 4}, {"bf16", 2}, {"f64", 8}};
 
 MoeModel read_model(JsonReader& reader) {
@@ -95,6 +97,9 @@ void check_together(JsonReader& reader, const Workload& workload) {
   if (const Status fits = check_division(workload.model, workload.layout); !fits.ok()) {
     reader.problem("parallel", "conflict", "degrees that divide the model", fits.error().message);
   }
+  if (workload.experts_on_host && workload.task == StepTask::Training) {
+    reader.problem("experts_on_host", "conflict", "\"task\": \"prefill\" or \"decode\"", "training");
+  }
   if (workload.batch.sequence > workload.model.max_sequence) {
     reader.problem("batch", "conflict",
                    fmt::format("a sequence of at most the model's {}", workload.model.max_sequence),
@@ -115,6 +120,8 @@ Workload read_workload(JsonReader& parent) {
   workload.batch = read_batch(reader);
   workload.schedule = read_schedule(reader);
   workload.bytes_per_element = reader.choice("precision", kPrecisions, std::optional(workload.bytes_per_element));
+  workload.task = reader.choice("task", kTasks, std::optional(workload.task));
+  workload.experts_on_host = reader.boolean("experts_on_host", workload.experts_on_host);
   if (parent.problem_count() == before) check_together(reader, workload);
   return workload;
 }
@@ -141,13 +148,15 @@ Json to_json(const Workload& workload) {
                       {"forward_slot", slot_json(workload.schedule.forward_slot)},
                       {"backward_slot", slot_json(workload.schedule.backward_slot)}};
   json["precision"] = name_of(kPrecisions, workload.bytes_per_element);
+  if (workload.task != StepTask::Training) json["task"] = name_of(kTasks, workload.task);
+  if (workload.experts_on_host) json["experts_on_host"] = true;
   return json;
 }
 
 StepPlanRequest request_of(const Workload& workload, OperatorTime operator_time) {
   return StepPlanRequest{
-      workload.model,          workload.layout, workload.batch, workload.schedule, workload.bytes_per_element,
-      std::move(operator_time)};
+      workload.model,           workload.layout, workload.batch,          workload.schedule, workload.bytes_per_element,
+      std::move(operator_time), workload.task,   workload.experts_on_host};
 }
 
 }  // namespace moecast

@@ -19,6 +19,8 @@ struct Workload {
   Batch batch = {};
   Schedule schedule = {};
   std::int64_t bytes_per_element = 4;  // of activations and of what travels: "precision" f32, bf16 (2) or f64 (8)
+  StepTask task = StepTask::Training;  // "task": training, prefill or decode
+  bool experts_on_host = false;        // as in StepPlanRequest
 
   friend bool operator==(const Workload&, const Workload&) = default;
 };

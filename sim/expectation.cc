@@ -27,10 +27,8 @@ const EnumNames<Metric> kMetrics = {
     {"speedup", Metric::Speedup},
 };
 const EnumNames<Scope> kScopes = {
-    {"step", Scope::Step},
-    {"forward", Scope::Forward},
-    {"backward", Scope::Backward},
-    {"forward_blocks", Scope::ForwardBlocks},
+    {"step", Scope::Step},         {"forward", Scope::Forward},
+    {"backward", Scope::Backward}, {"forward_blocks", Scope::ForwardBlocks},
     {"blocks", Scope::Blocks},
 };
 constexpr std::string_view kForwardTime = "forward_time";
@@ -147,7 +145,9 @@ nlohmann::ordered_json to_json(const Expectation& expectation) {
   if (expectation.known_deviation) json["known_deviation"] = fmt::format("{:+g} %", 100 * *expectation.known_deviation);
   if (!expectation.beside.empty()) json["times"] = expectation.times;
   for (const Beside& other : expectation.beside) {
-    json["beside"].push_back({{"scenario", other.scenario.generic_string()}, {"times", other.times}, {"scope", name_of(kScopes, other.scope)}});
+    json["beside"].push_back({{"scenario", other.scenario.generic_string()},
+                              {"times", other.times},
+                              {"scope", name_of(kScopes, other.scope)}});
   }
   json["source"] = expectation.source;
   if (!expectation.note.empty()) json["note"] = expectation.note;

@@ -52,8 +52,8 @@ struct Beside {
 /// "forward_time" is "step_time" in the scope "forward". Times have units, ratios are numbers; a tolerance is relative
 /// ("10 %") or, for times, a time ("0.5 ms"). "note" says why a tolerance is wide.
 ///
-/// "known_deviation": "-8 %" stands where ours is known to miss the tolerance, with a note that says why: the value then
-/// counts as missed, but does not fail as long as the deviation is this one to half a percentage point.
+/// "known_deviation": "-8 %" stands where ours is known to miss the tolerance, with a note that says why: the value
+/// then counts as missed, but does not fail as long as the deviation is this one to half a percentage point.
 ///
 /// "beside": [{"scenario": "stem.json", "times": 2, "scope": "step"}] lists what runs, unchanged, before or after both
 /// scenarios of a speedup (in the same scope unless said), and "times": 9 how often these two run themselves.

@@ -46,7 +46,7 @@ bool same(const Work& a, const Work& b) {
     const auto& y = std::get<AttentionWork>(b);
     return x->batch == y.batch && x->sequence == y.sequence && x->heads == y.heads && x->kv_heads == y.kv_heads &&
            x->head_dim == y.head_dim && x->backward == y.backward && x->window == y.window &&
-           x->value_dim == y.value_dim && x->context == y.context;
+           x->value_dim == y.value_dim && x->context == y.context && x->cached == y.cached;
   }
   const auto& x = std::get<MemoryWork>(a);
   const auto& y = std::get<MemoryWork>(b);
@@ -111,6 +111,10 @@ PlanCosts plan_costs(std::span<const StepPlan> stages, const ParallelLayout& lay
   ComputeTimes compute(hardware.device);
   for (const StepPlan& plan : stages) {
     for (const Operator& op : plan.operators) {
+      if (op.kind == OpKind::ExpertFetch) {
+        costs.operators.push_back({hardware.host_copy_time(op.host_bytes)});
+        continue;
+      }
       if (!op.communication) {
         costs.operators.push_back({compute.time(op)});
         continue;
@@ -131,6 +135,7 @@ OperatorTime operator_time(const ParallelLayout& layout, const HardwareProfile& 
   const auto cluster =
       hardware.cluster ? std::make_shared<ClusterTimes>(layout, *hardware.cluster, std::move(algorithms)) : nullptr;
   return [layout, &hardware, cluster, compute = ComputeTimes(hardware.device)](const Operator& op) mutable {
+    if (op.kind == OpKind::ExpertFetch) return hardware.host_copy_time(op.host_bytes);
     if (!op.communication) return compute.time(op);
     const std::int64_t ranks = layout.group_size(op.communication->group);
     if (cluster && ranks > 1) return cluster->time(*op.communication);

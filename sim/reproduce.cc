@@ -209,7 +209,7 @@ class Runs {
     Result<Scenario> scenario = read_scenario(document);
     if (!scenario.ok()) return errors_.add(with_place(scenario.error(), file));
     index_[key(file)] = runs_.size();
-    runs_.push_back({file, std::move(scenario).value(), {}, {}});
+    runs_.push_back({file, std::move(scenario).value(), {}, {}, {}});
   }
 
   static void simulate_one(Run& run) {
@@ -260,7 +260,8 @@ class Runs {
   Errors errors_;
 };
 
-const EnumNames<Judgement> kJudgements = {{"pass", Judgement::Pass}, {"known", Judgement::Known}, {"FAIL", Judgement::Fail}};
+const EnumNames<Judgement> kJudgements = {
+    {"pass", Judgement::Pass}, {"known", Judgement::Known}, {"FAIL", Judgement::Fail}};
 
 /// Metric, published value, ours and what is allowed, for the table.
 struct ShownValue {
@@ -293,8 +294,8 @@ std::string lined_up(const Rows& rows, const std::set<std::size_t>& numbers) {
   std::string text;
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) {
-      text += numbers.contains(i) ? fmt::format("{:>{}}  ", row[i], widths[i])
-                                  : fmt::format("{:<{}}  ", row[i], widths[i]);
+      text +=
+          numbers.contains(i) ? fmt::format("{:>{}}  ", row[i], widths[i]) : fmt::format("{:<{}}  ", row[i], widths[i]);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     text += '\n';

@@ -43,8 +43,8 @@ struct Reproduction {
 /// files, or if no file expects anything.
 [[nodiscard]] Result<Reproduction> reproduce(const std::filesystem::path& folder, std::int64_t thread_count = 1);
 
-/// One line for each value: scenario, metric, published, ours, deviation, tolerance, judgement (pass, known or FAIL); below
-/// it why the known ones deviate.
+/// One line for each value: scenario, metric, published, ours, deviation, tolerance, judgement (pass, known or FAIL);
+/// below it why the known ones deviate.
 [[nodiscard]] std::string to_table(const Reproduction& reproduction);
 /// One line for each kind of operator and phase of each scenario of a step: how often, how long together.
 [[nodiscard]] std::string operators_table(const Reproduction& reproduction);

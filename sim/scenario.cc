@@ -81,6 +81,10 @@ void check_together(JsonReader& reader, const Scenario& scenario) {
                    fmt::format("at most the {} ranks of {}", scenario.hardware.rank_count(), scenario.hardware.name),
                    std::to_string(ranks));
   }
+  if (scenario.workload.experts_on_host && !scenario.hardware.node.host_link) {
+    reader.problem("hardware", "conflict", "a profile with a \"host_link\", through which experts come from the host",
+                   scenario.hardware.name);
+  }
   if (!scenario.slowdown.empty() && static_cast<std::int64_t>(scenario.slowdown.size()) != ranks) {
     reader.problem("slowdown", "wrong-length", fmt::format("one factor for each of the {} ranks", ranks),
                    std::to_string(scenario.slowdown.size()));

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "hwprofiles/import_nccl.h"
 #include "hwprofiles/import_trace.h"
+#include "hwprofiles/measured_table.h"
 #include "hwprofiles/profile_json.h"
 #include "hwprofiles/trace_events.h"
 #include "runtime/calibration/calibrate.h"
@@ -118,6 +119,14 @@ Result<HardwareProfile> calibrate_with_progress(const CalibrationOptions& option
                           : calibrate_as_process(*world, options, context.log, on_progress);
 }
 
+/// A profile fitted to a table (.csv) of measurements.
+Result<HardwareProfile> import_table(const Arguments& arguments, HardwareProfile profile) {
+  const Result<CsvTable> table = read_csv(arguments.positionals().front());
+  if (!table.ok()) return table.error();
+  return refit(std::move(profile), *table,
+               {arguments.text("device").value_or(""), arguments.text("kernel").value_or("")});
+}
+
 /// What one file that somebody else measured holds.
 Status import_file(const std::string& path, Log& log, std::vector<ImportedTrace>& traces,
                    std::vector<ImportedCollectives>& collectives) {
@@ -149,12 +158,17 @@ Result<HardwareProfile> import_measurements(const CommandContext& context) {
   }
   Result<HardwareProfile> profile = find_profile(*base, ".");
   if (!profile.ok()) return profile.error();
+  profile->name = *arguments.text("name");
+  const auto is_table = [](const std::string& path) { return std::filesystem::path(path).extension() == ".csv"; };
+  if (is_table(arguments.positionals().front())) {
+    if (arguments.positionals().size() == 1) return import_table(arguments, std::move(profile).value());
+    return Error{ErrorKind::BadInput, "--import", "takes one table (.csv) at a time"};
+  }
   std::vector<ImportedTrace> traces;
   std::vector<ImportedCollectives> collectives;
   for (const std::string& path : arguments.positionals()) {
     RETURN_IF_ERROR(import_file(path, context.log, traces, collectives));
   }
-  profile->name = *arguments.text("name");
   HardwareProfile measured = with_kernels(std::move(profile).value(), traces);
   if (collectives.empty()) return measured;
   std::vector<KernelSample> kernels;

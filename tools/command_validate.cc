@@ -13,6 +13,7 @@
 #include "tools/revision.h"
 #include "tools/run_result.h"
 #include "tools/table.h"
+#include "tools/table_validation.h"
 #include "tools/validation.h"
 
 namespace moecast {
@@ -163,6 +164,12 @@ Status failure(const Verdict& verdict) {
 
 Status run(const CommandContext& context) {
   const std::vector<std::string>& paths = context.arguments.positionals();
+  if (fs::path(paths.front()).extension() == ".csv") return validate_table(context);
+  for (const char* option : {"device", "kernel"}) {
+    if (context.arguments.text(option)) {
+      return Error{ErrorKind::BadInput, fmt::format("--{}", option), "belongs to a table of measurements (.csv)"};
+    }
+  }
   if (paths.size() % 2 != 0) {
     return Error{ErrorKind::BadInput, "validate",
                  fmt::format("expected pairs MEASURED PREDICTED, found {} arguments", paths.size())};
@@ -196,12 +203,17 @@ Command validate_command() {
   return {
       {.name = "validate",
        .summary = "lay measured runs beside predicted ones: time, communication, overlap, order",
-       .details = "Exit code 1 if the median error of the step time is above the tolerance, or if two variants\n"
-                  "whose measured step times differ (their middle halves do not overlap) are predicted in the wrong\n"
-                  "order.",
+       .details =
+           "Exit code 1 if the median error of the step time is above the tolerance, or if two variants\n"
+           "whose measured step times differ (their middle halves do not overlap) are predicted in the wrong\n"
+           "order.\n"
+           "A table (.csv) of measurements that others published is held against --profile instead: products,\n"
+           "routed experts, collectives or iteration times, by their columns. Exit code 1 if the median error of\n"
+           "the rows that fits keep apart (every second) is above the tolerance.",
        .positionals = {{.name = "MEASURED PREDICTED",
-                        .help = "pairs of result folders or timeline.json files; PREDICTED may be a scenario",
-                        .at_least = 2,
+                        .help =
+                            "pairs of result folders or timeline.json files; PREDICTED may be a scenario; or one table",
+                        .at_least = 1,
                         .at_most = 2000}},
        .options = with_result_file({{.name = "tolerance",
                                      .kind = ValueKind::Fraction,
@@ -212,8 +224,25 @@ Command validate_command() {
                                     {.name = "profile",
                                      .kind = ValueKind::Text,
                                      .value = "PROFILE",
-                                     .help = "hardware for scenarios, instead of their own"}}),
+                                     .help = "hardware for scenarios, instead of their own; of a table"},
+                                    {.name = "device",
+                                     .kind = ValueKind::Text,
+                                     .value = "NAME",
+                                     .help = "of a table: the rows of this device alone"},
+                                    {.name = "kernel",
+                                     .kind = ValueKind::Text,
+                                     .value = "NAME",
+                                     .help = "of a table: the rows of this kernel alone"},
+                                    {.name = "jobs",
+                                     .letter = 'j',
+                                     .kind = ValueKind::Integer,
+                                     .value = "N",
+                                     .help = "of a table: iterations simulated at a time",
+                                     .fallback = "1",
+                                     .low = 1,
+                                     .high = 1024}}),
        .examples = {"moecast validate out/train/top2 out/simulate/top2",
+                    "moecast validate gemm_h200_bf16.csv --profile h200_nvlink_8 --tolerance \"8 %\"",
                     "moecast validate out/train/top2 top2.json --profile out/profile.json --tolerance \"5 %\""}},
       run};
 }

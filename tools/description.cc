@@ -150,9 +150,15 @@ void add_workload_facts(const Workload& workload, std::vector<Fact>& facts) {
   const Batch& batch = workload.batch;
   facts.push_back(count("ranks", "rank_count", layout.world_size()));
   facts.push_back(words("parallel", "parallel", parallel_text(layout)));
+  if (workload.task != StepTask::Training) {
+    facts.push_back(words("task", "task",
+                          fmt::format("{}{}", workload.task == StepTask::Prefill ? "prefill" : "decode",
+                                      workload.experts_on_host ? ", experts on the host" : "")));
+  }
   facts.push_back(
       words("batch of a rank", "batch",
-            fmt::format("{} x {} sequences of {} tokens", batch.micro_batch_count, batch.micro_batch, batch.sequence)));
+            fmt::format("{} x {} sequences of {} tokens{}", batch.micro_batch_count, batch.micro_batch, batch.sequence,
+                        workload.task == StepTask::Decode ? " in the cache, one new" : "")));
   facts.push_back(words("schedule", "schedule", schedule_text(workload.schedule)));
 }
 

@@ -12,6 +12,12 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kMostOptions = 4;
 
 Json components(const StageMemory& memory) {
+  if (memory.cache.count() > 0) {
+    return {{"weights", memory.weights.count()},
+            {"cache", memory.cache.count()},
+            {"buffers", memory.buffers.count()},
+            {"total", memory.total().count()}};
+  }
   return {{"weights", memory.weights.count()},
           {"gradients", memory.gradients.count()},
           {"master", memory.master.count()},
@@ -35,9 +41,14 @@ std::string to_text(const MemoryReport& report) {
   const StageMemory& memory = report.largest;
   std::string text = pretty(memory.total());
   if (report.device.count() > 0) text += fmt::format(" of {}", pretty(report.device));
-  text += fmt::format(": weights {}, gradients {}, optimizer {}, activations {}, buffers {}", pretty(memory.weights),
-                      pretty(memory.gradients), pretty(memory.master + memory.moments), pretty(memory.activations),
-                      pretty(memory.buffers));
+  if (memory.cache.count() > 0) {
+    text += fmt::format(": weights {}, cache {}, buffers {}", pretty(memory.weights), pretty(memory.cache),
+                        pretty(memory.buffers));
+  } else {
+    text += fmt::format(": weights {}, gradients {}, optimizer {}, activations {}, buffers {}", pretty(memory.weights),
+                        pretty(memory.gradients), pretty(memory.master + memory.moments), pretty(memory.activations),
+                        pretty(memory.buffers));
+  }
   if (report.fits) return text;
   text += "; it does not fit";
   if (report.options.empty()) return text + ", nor does any layout of as many ranks that was tried";

@@ -80,6 +80,9 @@ Status check_runtime(const TrainConfig& config) {
     if (compute != DType::BF16 || !block.moe || block.moe->coefficient_gate != CoefficientGate::Cg1) continue;
     return bad(config.name, "precision bf16: the coefficient gate cg1 is trained in f32 only");
   }
+  if (config.workload.task != StepTask::Training) {
+    return bad(config.name, "the workload's task is inference, which can be simulated only");
+  }
   const BackendKind backend = config.runtime.backend;
   if (const std::vector<std::string> parts = untrainable_parts(config.workload.model, backend); !parts.empty()) {
     return bad(config.name, fmt::format("the trainer cannot run all of model {}{}: it has no {} (simulate can)",

@@ -44,6 +44,16 @@ TEST(StudentT, AgreesWithClosedForms) {
   EXPECT_NEAR(student_t_quantile(0.975, 1e7), 1.959964, 1e-5);  // towards the normal distribution
 }
 
+TEST(RankCorrelation, LooksAtOrderAlone) {
+  const std::vector<double> values = {3, 1, 2, 5};
+  EXPECT_DOUBLE_EQ(rank_correlation(values, std::vector<double>{9, 1, 4, 25}), 1);
+  EXPECT_DOUBLE_EQ(rank_correlation(values, std::vector<double>{-3, -1, -2, -5}), -1);
+  EXPECT_DOUBLE_EQ(rank_correlation(values, std::vector<double>{7, 7, 7, 7}), 0);
+  // Ranks 1 2 3 4 against 1 2.5 2.5 4: cov 4.5, variances 5 and 4.5.
+  EXPECT_DOUBLE_EQ(rank_correlation(std::vector<double>{1, 2, 3, 4}, std::vector<double>{1, 2, 2, 4}),
+                   4.5 / std::sqrt(5 * 4.5));
+}
+
 TEST(MeanInterval, UsesStudentT) {
   const MeanInterval interval = mean_interval(std::vector<double>{1, 2, 3, 4, 5});
   EXPECT_DOUBLE_EQ(interval.mean, 3);
