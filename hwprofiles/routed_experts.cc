@@ -125,11 +125,11 @@ GemmTable fit_routed_experts(std::span<const ExpertSample> samples, const Device
   table.n = {1};
   table.k = {1};
   table.overhead = duration_from_seconds(x[kUnknowns - 1] / 2);
+  const double fastest = *std::max_element(device.gemm.flops_per_second.begin(), device.gemm.flops_per_second.end());
   double time = 0;  // of one flop of every row, for so many rows
   for (std::size_t i = 0; i < kRows.size(); ++i) {
     time += x[static_cast<Eigen::Index>(i)];
-    const double shortest = 1 / device.peak.value() * static_cast<double>(kRows[i]);
-    table.flops_per_second.push_back(static_cast<double>(kRows[i]) / std::max(time, shortest));
+    table.flops_per_second.push_back(std::min(static_cast<double>(kRows[i]) / time, fastest));
   }
   return table;
 }

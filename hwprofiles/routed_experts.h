@@ -37,7 +37,7 @@ struct ExpertSample {
 /// With c the call's flops of one row of an expert and M the memory kernels,
 ///   min sum_samples w ((2 overhead + sum_experts c t(r) + M - measured) / measured)^2,   increments of t >= 0,
 /// by coordinate descent, the weights w = 1 / |relative error| (at least 5 %) renewed a few times: outliers count once,
-/// not squared. At least one sample that is not held out.
+/// not squared. No rate is above the fastest of the device's single products. At least one sample that is not held out.
 [[nodiscard]] GemmTable fit_routed_experts(std::span<const ExpertSample> samples, const DeviceProfile& device);
 
 }  // namespace moecast

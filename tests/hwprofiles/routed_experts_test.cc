@@ -66,7 +66,7 @@ TEST(RoutedExperts, GroupsAddUp) {
 /// Samples made by a table come back as that table, whatever the skew.
 TEST(RoutedExperts, TheFitFindsTheTableThatMadeTheTimes) {
   DeviceProfile device = testing::sample_profile().device;
-  device.peak = FlopsPerSecond(1e15);
+  device.gemm.flops_per_second.assign(device.gemm.flops_per_second.size(), 1e15);
   // Weights read at 3 TB/s until 500 TFLOP/s take longer: rate = 1 / (1 / (3e12 r) + 1 / 5e14) for two bytes an
   // element.
   GemmTable truth{{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}, {1}, {1}, {}, Duration(9000)};

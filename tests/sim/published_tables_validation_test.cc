@@ -86,7 +86,7 @@ TEST(PublishedTables, ProductsOnAnH200) {
 
 TEST(PublishedTables, RoutedExpertsOnAnH200) {
   const RowErrors errors = errors_on(
-      "h200_nvlink_8",
+      "h200_trtllm",
       {"kernel", "tokens", "hidden", "inter", "top_k", "experts", "moe_tp", "moe_ep", "distribution", "latency_ms"},
       kExperts);
   EXPECT_LE(errors.median, 0.18);
