@@ -57,6 +57,10 @@ Status check_task(const StepPlanRequest& request) {
   }
   if (layout.zero_stage > 0) return bad("parallel", "zero_stage divides an optimizer's state, and inference has none");
   if (request.task != StepTask::Decode) return {};
+  if (request.batch.sequence >= request.model.max_sequence) {
+    return bad("batch", fmt::format("a cache of {} tokens leaves no room for one more: the model's max_sequence is {}",
+                                    request.batch.sequence, request.model.max_sequence));
+  }
   if (layout.context > 1) return bad("parallel", "one token cannot be divided over context ranks");
   if (layout.sequence_parallel && request.batch.micro_batch % layout.tensor != 0) {
     return bad("batch", fmt::format("one token each of {} sequences cannot be divided evenly over {} sequence-parallel "

@@ -44,6 +44,7 @@ double compute_flops(const StepPlan& plan, Phase phase, bool with_head) {
 
 MoeModel dropless(Shortcut shortcut) {
   MoeModel model = paired_model(1, shortcut == Shortcut::None ? 2 : 1, shortcut != Shortcut::None, shortcut);
+  model.max_sequence = 128;
   for (Block& block : model.blocks) {
     if (block.moe) block.moe->capacity_factor.reset();
   }
@@ -178,6 +179,7 @@ TEST(InferencePlan, RefusesWhatBelongsToTraining) {
     layout.zero_stage = 1;
   }));
   EXPECT_TRUE(refused([](StepPlanRequest&, ParallelLayout& layout) { layout.context = 2; }));
+  EXPECT_TRUE(refused([](StepPlanRequest& request, ParallelLayout&) { request.batch.sequence = 128; }));
   EXPECT_TRUE(refused([](StepPlanRequest& request, ParallelLayout& layout) {
     layout.tensor = 8;
     layout.sequence_parallel = true;
