@@ -140,6 +140,12 @@ std::unique_ptr<Communicator> MpiWorld::make_world_group(const std::string& name
   return make_message_communicator(std::make_unique<MpiTransport>(communicator), options, name, members);
 }
 
+std::unique_ptr<Transport> MpiWorld::make_world_transport() const {
+  MPI_Comm communicator = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &communicator);
+  return std::make_unique<MpiTransport>(communicator);
+}
+
 void MpiWorld::abort(int exit_code) const {
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::abort();  // not reached
@@ -161,6 +167,7 @@ Groups MpiWorld::make_groups(const ParallelLayout&, const LinkOptions&) const { 
 std::unique_ptr<Communicator> MpiWorld::make_world_group(const std::string&, const LinkOptions&) const {
   return nullptr;
 }
+std::unique_ptr<Transport> MpiWorld::make_world_transport() const { return nullptr; }
 void MpiWorld::abort(int) const { std::abort(); }
 #endif
 

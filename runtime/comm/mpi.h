@@ -7,6 +7,7 @@
 #include "models/parallel_layout.h"
 #include "runtime/comm/groups.h"
 #include "runtime/comm/pacing.h"
+#include "runtime/comm/transport.h"
 
 namespace moecast {
 
@@ -34,6 +35,8 @@ class MpiWorld {
   /// One more group of all ranks, with its own order of calls. All ranks call it together.
   [[nodiscard]] std::unique_ptr<Communicator> make_world_group(const std::string& name,
                                                                const LinkOptions& options) const;
+  /// Messages between all ranks, apart from every group. All ranks call it together.
+  [[nodiscard]] std::unique_ptr<Transport> make_world_transport() const;
   /// Ends all processes of the run at once: for a rank that cannot go on while its peers may wait inside the library.
   [[noreturn]] void abort(int exit_code) const;
 

@@ -16,7 +16,11 @@ struct AxisTrack {
   std::string pointer;  // into the scenario
   std::string values;   // pointer to the list in the sweep document
   std::vector<std::string> labels;
-  std::vector<double> numbers;  // base units (nanoseconds, bytes ...), one a value; empty if some value has no number
+  std::vector<double> numbers;  // one a value; empty if some value is none
+  std::string unit;             // of the numbers: "ns", "bytes" ...; empty: plain numbers
+
+  /// Name and unit: "storage_write_bytes_per_second".
+  [[nodiscard]] std::string column() const { return unit.empty() ? name : name + "_" + unit; }
 };
 
 /// A condition on a point's scenario, or on as much of it as stands already:

@@ -63,30 +63,6 @@ constexpr std::array kCampaignMetrics = {
 constexpr std::size_t kFirstShare = kCampaignMetrics.size() - kTimeCauseCount;
 static_assert(kCampaignMetrics[kFirstShare].name == "useful_share");
 
-std::string_view suffix_of(Unit unit) {
-  switch (unit) {
-    case Unit::Nanoseconds:
-      return "_ns";
-    case Unit::Seconds:
-      return "_seconds";
-    case Unit::Hours:
-      return "_hours";
-    case Unit::ByteCount:
-      return "_bytes";
-    case Unit::ByteRate:
-      return "_bytes_per_second";
-    case Unit::Rate:
-      return "_per_second";
-    case Unit::GpuHours:
-      return "_gpu_hours";
-    case Unit::Share:
-    case Unit::Count:
-    case Unit::Money:
-      break;
-  }
-  return "";
-}
-
 /// Nanoseconds in one of the unit; 0 for what is no time.
 double nanoseconds_of(Unit unit) {
   if (unit == Unit::Nanoseconds) return 1;
@@ -114,7 +90,36 @@ Result<double> value_of(const Result<T>& parsed) {
 
 }  // namespace
 
-std::string SweepMetric::column() const { return std::string(name).append(suffix_of(unit)); }
+std::string_view name_of(MetricUnit unit) {
+  switch (unit) {
+    case Unit::Share:
+      return "share";
+    case Unit::Count:
+      return "count";
+    case Unit::Nanoseconds:
+      return "ns";
+    case Unit::Seconds:
+      return "seconds";
+    case Unit::Hours:
+      return "hours";
+    case Unit::ByteCount:
+      return "bytes";
+    case Unit::ByteRate:
+      return "bytes_per_second";
+    case Unit::Rate:
+      return "per_second";
+    case Unit::GpuHours:
+      return "gpu_hours";
+    case Unit::Money:
+      break;
+  }
+  return "money";
+}
+
+std::string SweepMetric::column() const {
+  const bool plain = unit == Unit::Share || unit == Unit::Count || unit == Unit::Money;
+  return plain ? std::string(name) : fmt::format("{}_{}", name, name_of(unit));
+}
 
 std::span<const SweepMetric> sweep_metrics(SweepKind kind) {
   if (kind == SweepKind::Step) return kStepMetrics;

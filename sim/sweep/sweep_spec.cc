@@ -181,6 +181,12 @@ std::uint64_t SweepSpec::hash(std::string_view salt) const {
   return stream_of(fmt::format("{}\n{}\n{}", salt, document.json().dump(), base.json().dump()));
 }
 
+std::string limit_text(const SweepSpec& spec, const SweepConstraint& constraint) {
+  const SweepMetric& metric = spec.metric(constraint.metric);
+  return fmt::format("{} {} {}", metric.name, constraint.at_most ? "at most" : "at least",
+                     pretty_metric(constraint.limit, metric.unit));
+}
+
 Result<SweepSpec> read_sweep(JsonDocument document) {
   std::vector<ExpandedRange> expanded;
   JsonReader reader(document);

@@ -72,6 +72,9 @@ struct SweepSpec {
   [[nodiscard]] std::uint64_t hash(std::string_view salt) const;
 };
 
+/// For people: "plt at most 3.75 %".
+[[nodiscard]] std::string limit_text(const SweepSpec& spec, const SweepConstraint& constraint);
+
 /// Takes the sweep document over. BadInput with every problem.
 [[nodiscard]] Result<SweepSpec> read_sweep(JsonDocument document);
 
