@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -14,8 +16,15 @@ namespace {
 
 // Field numbers and enumerators of et_def.proto.
 enum NodeField : std::uint32_t { kId = 1, kName = 2, kType = 3, kDataDeps = 5, kDuration = 7, kAttribute = 10 };
-enum AttributeField : std::uint32_t { kAttributeName = 1, kInt64 = 9, kUint64 = 13, kBool = 27, kString = 29 };
-enum NodeType : std::uint64_t { kCompute = 4, kCollective = 7 };
+enum AttributeField : std::uint32_t {
+  kAttributeName = 1,
+  kInt32 = 7,
+  kInt64 = 9,
+  kUint64 = 13,
+  kBool = 27,
+  kString = 29
+};
+enum NodeType : std::uint64_t { kCompute = 4, kSend = 5, kReceive = 6, kCollective = 7 };
 
 std::uint64_t collective_type(Collective collective) {
   switch (collective) {
@@ -48,16 +57,6 @@ int name_of(GroupNames& names, const std::vector<Rank>& members) {
   return names.try_emplace(members, static_cast<int>(names.size()) + 1).first->second;
 }
 
-std::vector<Duration> durations_on(const Timeline& timeline, Rank rank) {
-  Timeline own;
-  own.plan = timeline.plan;
-  own.rank_count = timeline.rank_count;
-  for (const Span& span : timeline.spans) {
-    if (span.rank == rank) own.spans.push_back(span);
-  }
-  return median_durations(own);
-}
-
 std::uint64_t microseconds(Duration duration) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(1, (duration.count() + 500) / 1000));
 }
@@ -82,20 +81,52 @@ void add_collective(ProtobufMessage& node, const Communication& communication, i
   node.message(kAttribute, name);
 }
 
+/// The n-th message from one stage to another has the tag n on both sides.
+class MessageTags {
+ public:
+  std::uint64_t next(OpKind kind, std::int32_t peer) { return counts_[{kind, peer}]++; }
+
+ private:
+  std::map<std::pair<OpKind, std::int32_t>, std::uint64_t> counts_;
+};
+
+void add_message(ProtobufMessage& node, const Operator& op, const ParallelLayout& layout, Rank rank,
+                 MessageTags& tags) {
+  const std::int32_t stage = *op.communication->peer_stage;
+  const std::vector<Rank> stages = layout.members(Group::Pipeline, rank);
+  const auto own = static_cast<std::uint64_t>(rank.value());
+  const auto peer = static_cast<std::uint64_t>(stages[static_cast<std::size_t>(stage)].value());
+  const bool sends = op.kind == OpKind::Send;
+  add_attribute(node, "comm_src", kInt32, sends ? own : peer);
+  add_attribute(node, "comm_dst", kInt32, sends ? peer : own);
+  add_attribute(node, "comm_tag", kInt32, tags.next(op.kind, stage));
+  add_attribute(node, "comm_size", kInt64, static_cast<std::uint64_t>(op.communication->buffer.count()));
+}
+
+/// What an operator is to the trace of a rank.
+NodeType type_of(const Operator& op, const ParallelLayout& layout) {
+  if (!op.communication) return kCompute;
+  if (op.kind == OpKind::Send) return kSend;
+  if (op.kind == OpKind::Receive) return kReceive;
+  return layout.group_size(op.communication->group) > 1 ? kCollective : kCompute;
+}
+
 std::string trace_of(const RecordedTimeline& recorded, Rank rank, GroupNames& names) {
-  const StepPlan& plan = recorded.timeline.plan;
-  const std::vector<Duration> durations = durations_on(recorded.timeline, rank);
+  const ParallelLayout& layout = recorded.info.workload.layout;
+  const StepPlan& plan = recorded.timeline.plan_of(rank);
+  const std::vector<Duration> durations = median_durations(recorded.timeline, recorded.timeline.stage_of(rank));
   std::string file;
   ProtobufMessage metadata;
   metadata.text(1, "0.0.4");  // GlobalMetadata.version
   append_delimited(file, metadata);
   std::array<std::optional<OpId>, kLaneCount> last;
+  MessageTags tags;
   for (const Operator& op : plan.operators) {
-    const bool travels = op.communication && recorded.info.workload.layout.group_size(op.communication->group) > 1;
+    const NodeType type = type_of(op, layout);
     ProtobufMessage node;
     node.varint(kId, op.id.index());
     node.text(kName, op.name());
-    node.varint(kType, travels ? kCollective : kCompute);
+    node.varint(kType, type);
     std::vector<OpId> before = op.dependencies;
     std::optional<OpId>& on_lane = last[static_cast<std::size_t>(op.lane)];
     if (on_lane && std::find(before.begin(), before.end(), *on_lane) == before.end()) before.push_back(*on_lane);
@@ -103,11 +134,12 @@ std::string trace_of(const RecordedTimeline& recorded, Rank rank, GroupNames& na
     for (const OpId id : before) node.varint(kDataDeps, id.index());
     node.varint(kDuration, microseconds(durations[op.id.index()]));
     add_attribute(node, "is_cpu_op", kBool, 0);
-    if (travels) {
-      const std::vector<Rank> members = recorded.info.workload.layout.members(op.communication->group, rank);
-      add_collective(node, *op.communication, name_of(names, members));
-    } else {
+    if (type == kCompute) {
       add_compute(node, op, plan.bytes_per_element);
+    } else if (type == kCollective) {
+      add_collective(node, *op.communication, name_of(names, layout.members(op.communication->group, rank)));
+    } else {
+      add_message(node, op, layout, rank, tags);
     }
     append_delimited(file, node);
   }
@@ -116,13 +148,7 @@ std::string trace_of(const RecordedTimeline& recorded, Rank rank, GroupNames& na
 
 }  // namespace
 
-Result<ChakraTraces> chakra_traces(const RecordedTimeline& recorded) {
-  for (const Operator& op : recorded.timeline.plan.operators) {
-    if (op.communication && op.communication->collective == Collective::PointToPoint) {
-      return Error{ErrorKind::BadInput, op.name(),
-                   "is a point-to-point operator; pipelines cannot be exported as Chakra traces"};
-    }
-  }
+ChakraTraces chakra_traces(const RecordedTimeline& recorded) {
   ChakraTraces out;
   GroupNames names;
   for (std::int64_t rank = 0; rank < recorded.timeline.rank_count; ++rank) {

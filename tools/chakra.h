@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "base/result.h"
 #include "models/timeline_json.h"
 
 namespace moecast {
@@ -16,10 +15,10 @@ struct ChakraTraces {
   std::string groups;              // JSON: {"1": [ranks], ...}, the names of "pg_name"
 };
 
-/// One node an operator. Compute: its median duration on that rank (whole microseconds, the schema's unit, at least
-/// one), floating-point operations and bytes; collectives: kind, bytes of a rank's buffer, group. A node depends on
-/// what its operator depends on and on the one before it on its lane. A collective in a group of one is a local copy,
-/// and so compute. BadInput for a plan with point-to-point operators.
-[[nodiscard]] Result<ChakraTraces> chakra_traces(const RecordedTimeline& recorded);
+/// One node an operator. Compute: its median duration over the ranks of its stage (whole microseconds, the schema's
+/// unit, at least one), floating-point operations and bytes; collectives: kind, bytes of a rank's buffer, group;
+/// messages of a pipeline: peer, tag, bytes. A node depends on what its operator depends on and on the one before it on
+/// its lane. A collective in a group of one is a local copy, and so compute.
+[[nodiscard]] ChakraTraces chakra_traces(const RecordedTimeline& recorded);
 
 }  // namespace moecast

@@ -48,14 +48,13 @@ Result<std::vector<File>> perfetto_file(const RunResult& run, const std::string&
   return std::vector<File>{{path, std::move(packed).value()}};
 }
 
-Result<std::vector<File>> chakra_files(const RunResult& run, const std::string& prefix) {
-  Result<ChakraTraces> traces = chakra_traces(run.recorded);
-  if (!traces.ok()) return traces.error();
+std::vector<File> chakra_files(const RunResult& run, const std::string& prefix) {
+  ChakraTraces traces = chakra_traces(run.recorded);
   std::vector<File> files;
-  for (std::size_t rank = 0; rank < traces->ranks.size(); ++rank) {
-    files.push_back({fmt::format("{}.{}.et", prefix, rank), std::move(traces->ranks[rank])});
+  for (std::size_t rank = 0; rank < traces.ranks.size(); ++rank) {
+    files.push_back({fmt::format("{}.{}.et", prefix, rank), std::move(traces.ranks[rank])});
   }
-  files.push_back({prefix + ".comm_group.json", std::move(traces->groups)});
+  files.push_back({prefix + ".comm_group.json", std::move(traces.groups)});
   return files;
 }
 
@@ -69,7 +68,8 @@ Status run(const CommandContext& context) {
   const std::string output = *arguments.text("output");
   const Result<RunResult> recorded = load_run(arguments.positionals().front());
   if (!recorded.ok()) return recorded.error();
-  const Result<std::vector<File>> files = perfetto ? perfetto_file(*recorded, output) : chakra_files(*recorded, output);
+  const Result<std::vector<File>> files =
+      perfetto ? perfetto_file(*recorded, output) : Result(chakra_files(*recorded, output));
   if (!files.ok()) return files.error();
   for (const File& file : *files) RETURN_IF_ERROR(check_output_file(file.path, arguments.flag("force")));
   Json names = Json::array();

@@ -145,13 +145,13 @@ struct Output {
   SweepJournal journal;
 };
 
-Result<std::optional<Output>> open_output(const CommandContext& context, const SweepSpec& spec) {
+Result<std::optional<Output>> open_output(const CommandContext& context, const SweepResult& sweep) {
   const std::optional<std::string> path = context.arguments.text("output");
   if (!path) return std::optional<Output>();
   Result<SweepFolder> folder = SweepFolder::open(*path, context.arguments.flag("force"));
   if (!folder.ok()) return folder.error();
-  Result<SweepJournal> journal =
-      SweepJournal::open(folder->journal(), spec.hash(version() + revision()), sweep_metrics(spec.kind).size());
+  const std::uint64_t hash = sweep_hash(sweep.spec, sweep.points, version() + revision());
+  Result<SweepJournal> journal = SweepJournal::open(folder->journal(), hash, sweep_metrics(sweep.spec.kind).size());
   if (!journal.ok()) return journal.error();
   if (journal->damaged_count() > 0) {
     context.log.warning("{}: {} damaged lines; their points run again", folder->journal().string(),
@@ -162,7 +162,7 @@ Result<std::optional<Output>> open_output(const CommandContext& context, const S
 
 Status run_all(const CommandContext& context, SweepResult& sweep, SweepWorkers& workers) {
   RETURN_IF_ERROR(check_points(sweep.spec, sweep.points, thread_count(context)));
-  Result<std::optional<Output>> output = open_output(context, sweep.spec);
+  Result<std::optional<Output>> output = open_output(context, sweep);
   if (!output.ok()) return output.error();
   Progress progress(context);
   const SweepHooks hooks{[&](const SweepProgress& at) { progress(at); }, [&] { return context.stop.load(); }};

@@ -140,7 +140,7 @@ struct SweepProcesses::Round {
 
 SweepProcesses::SweepProcesses(Transport& transport, const SweepSpec& spec, const std::vector<SweepPoint>& points,
                                unsigned threads)
-    : transport_(transport), spec_(spec), points_(points), threads_(threads) {
+    : transport_(transport), spec_(spec), points_(points), threads_(threads), hash_(sweep_hash(spec, points, "")) {
   for (int rank = 1; rank < transport.size(); ++rank) peers_.push_back(std::make_unique<Peer>(transport, rank));
 }
 
@@ -184,7 +184,6 @@ bool read_rows(const std::string& text, std::size_t metric_count, Accept accept)
 }  // namespace
 
 void SweepProcesses::serve(Round& round) {
-  const std::uint64_t sweep = spec_.hash("");
   const std::size_t metric_count = sweep_metrics(spec_.kind).size();
   std::vector<bool> busy(peers_.size());
   for (;;) {
@@ -197,7 +196,7 @@ void SweepProcesses::serve(Round& round) {
         moved = true;
         if (busy[i]) --round.in_flight;
         busy[i] = false;
-        const bool same = peer.asking().sweep == sweep;
+        const bool same = peer.asking().sweep == hash_;
         if (!same)
           round.fail({ErrorKind::BadInput, fmt::format("rank {}", peer.rank()), "has read another sweep file"});
         if (peer.asking().failed != 0) round.fail({ErrorKind::BadInput, fmt::format("rank {}", peer.rank()), *text});
@@ -236,7 +235,7 @@ Status SweepProcesses::evaluate(std::span<const SweepRequest> requests, const Ta
 Status follow_sweep(Transport& transport, const SweepSpec& spec, const std::vector<SweepPoint>& points,
                     unsigned threads, const std::function<bool()>& stop) {
   SweepThreads workers(spec, points, threads);
-  const std::uint64_t sweep = spec.hash("");
+  const std::uint64_t sweep = sweep_hash(spec, points, "");
   std::string text;
   bool failed = false;
   for (;;) {

@@ -31,6 +31,7 @@ class SweepProcesses final : public SweepWorkers {
   const SweepSpec& spec_;
   const std::vector<SweepPoint>& points_;
   unsigned threads_;
+  std::uint64_t hash_;
   std::vector<std::unique_ptr<Peer>> peers_;
 };
 

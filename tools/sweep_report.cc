@@ -88,7 +88,7 @@ std::vector<std::size_t> metric_list(const SweepSpec& spec, std::initializer_lis
 
 /// What the objective is drawn against: two metrics of which less is better.
 std::vector<std::size_t> front_metrics(const SweepSpec& spec) {
-  std::vector<std::size_t> out = metric_list(spec, {"plt", "cost", "state_memory", "exposed", "step_time"}, 3);
+  std::vector<std::size_t> out = metric_list(spec, {"plt", "cost", "memory", "exposed", "step_time"}, 3);
   out.erase(out.begin());
   return out;
 }
@@ -136,24 +136,24 @@ Json sweep_report_json(const SweepResult& result) {
   SweepExplanation words = explain(result);
   words.sentences.insert(words.sentences.end(), words.axes.begin(), words.axes.end());
   const auto best = std::find(rows.begin(), rows.end(), effects.best);
-  return {{"name", spec.name},
-          {"headline", words.headline},
-          {"lead", spec.note},
-          {"text", words.sentences},
-          {"facts", facts_of(result, effects, rows.size())},
-          {"objective", {{"metric", spec.objective.metric}, {"maximize", spec.objective.maximize}}},
-          {"constraints", constraints_of(spec)},
-          {"axes", axes_of(spec)},
-          {"order", axis_order(spec, effects)},
-          {"metrics", metrics_of(spec)},
-          {"shown", metric_list(spec,
-                                {"goodput", "plt", "cost", "host_memory", "step_time", "tokens", "overlap", "exposed",
-                                 "state_memory"},
-                                7)},
-          {"fronts", front_metrics(spec)},
-          {"causes", causes_of(spec)},
-          {"rows", columns_of(result, rows)},
-          {"best", best == rows.end() ? Json() : Json(best - rows.begin())}};
+  return {
+      {"name", spec.name},
+      {"headline", words.headline},
+      {"lead", spec.note},
+      {"text", words.sentences},
+      {"facts", facts_of(result, effects, rows.size())},
+      {"objective", {{"metric", spec.objective.metric}, {"maximize", spec.objective.maximize}}},
+      {"constraints", constraints_of(spec)},
+      {"axes", axes_of(spec)},
+      {"order", axis_order(spec, effects)},
+      {"metrics", metrics_of(spec)},
+      {"shown",
+       metric_list(
+           spec, {"goodput", "plt", "cost", "host_memory", "step_time", "tokens", "overlap", "exposed", "memory"}, 7)},
+      {"fronts", front_metrics(spec)},
+      {"causes", causes_of(spec)},
+      {"rows", columns_of(result, rows)},
+      {"best", best == rows.end() ? Json() : Json(best - rows.begin())}};
 }
 
 }  // namespace moecast

@@ -144,29 +144,26 @@ SweepAxis read_axis(JsonReader& reader, std::vector<ExpandedRange>& expanded) {
   return axis;
 }
 
-/// Columns need names of their own: "interval" of two pointers becomes "policy.interval" and "other.interval".
-void make_names_unique(JsonReader& root, std::vector<SweepAxis>& axes) {
-  std::set<std::string> seen;
+/// Columns need names of their own: "interval" of two pointers becomes "interval" and "other.interval".
+void make_names_unique(JsonReader& root, std::vector<SweepAxis>& axes, std::set<std::string> seen) {
   for (std::size_t i = 0; i < axes.size(); ++i) {
     for (AxisTrack& track : axes[i].tracks) {
-      if (track.name.empty() || seen.insert(track.name).second) continue;
+      if (track.name.empty() || seen.insert(track.column()).second) continue;
       const std::string parent = last_token(track.pointer.substr(0, track.pointer.rfind('/')));
-      const std::string longer = fmt::format("{}.{}", parent, track.name);
-      if (seen.insert(longer).second) {
-        track.name = longer;
-        continue;
-      }
-      root.problem("axes", "duplicate", "a \"name\" of its own for each axis", track.name);
+      track.name = fmt::format("{}.{}", parent, track.name);
+      if (seen.insert(track.column()).second) continue;
+      root.problem("axes", "duplicate", "a \"name\" that no other column of the results has", track.name);
     }
   }
 }
 
 }  // namespace
 
-std::vector<SweepAxis> read_axes(JsonReader& root, std::vector<ExpandedRange>& expanded) {
+std::vector<SweepAxis> read_axes(JsonReader& root, const std::set<std::string>& taken,
+                                 std::vector<ExpandedRange>& expanded) {
   std::vector<SweepAxis> axes;
   for (JsonReader& reader : root.objects("axes")) axes.push_back(read_axis(reader, expanded));
-  make_names_unique(root, axes);
+  make_names_unique(root, axes, taken);
   return axes;
 }
 

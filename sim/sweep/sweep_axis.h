@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,14 +53,16 @@ struct ExpandedRange {
   std::string text;    // the list as JSON
 };
 
-/// Reads "axes"; what their ranges stand for is added to `expanded`. Problems go to the reader.
+/// Reads "axes"; what their ranges stand for is added to `expanded`. Names are made to differ from each other and from
+/// those in `taken`. Problems go to the reader.
 ///
 ///   {"pointer": "/campaign/policy/interval", "name": "interval", "values": [10, 20, 50], "labels": [...], "when":
 ///   {...}}
 ///   {"pointer": "...", "range": {"from": 10, "to": 50, "step": 10}}
 ///   {"pointer": "...", "log_range": {"from": "1 GB/s", "to": "100 GB/s", "count": 5}}
 ///   {"zip": [axis, axis], "when": [...]}
-[[nodiscard]] std::vector<SweepAxis> read_axes(JsonReader& root, std::vector<ExpandedRange>& expanded);
+[[nodiscard]] std::vector<SweepAxis> read_axes(JsonReader& root, const std::set<std::string>& taken,
+                                               std::vector<ExpandedRange>& expanded);
 
 /// Reads the conditions at `key`: one object, or a list of them; none if there is no such key.
 [[nodiscard]] std::vector<SweepCondition> read_conditions(JsonReader& reader, std::string_view key);

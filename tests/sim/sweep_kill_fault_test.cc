@@ -55,7 +55,8 @@ class TellingWorkers final : public SweepWorkers {
 
 [[noreturn]] void sweep_until_killed(const SweepSpec& spec, const std::filesystem::path& path, int pipe) {
   const std::vector<SweepPoint> points = points_of(spec);
-  Result<SweepJournal> journal = SweepJournal::open(path, spec.hash(""), sweep_metrics(spec.kind).size());
+  Result<SweepJournal> journal =
+      SweepJournal::open(path, sweep_hash(spec, points_of(spec), ""), sweep_metrics(spec.kind).size());
   if (!journal.ok()) ::_exit(3);
   TellingWorkers workers(spec, points, pipe);
   std::int64_t last = -1;
@@ -103,7 +104,8 @@ TEST(SweepKillFault, AKilledSweepLosesNoFinishedPointAndRepeatsOnlyTheOneInFligh
       message.kept ? static_cast<void>(++kept) : static_cast<void>(++begun[message.point]);
     }
     ::close(ends[0]);
-    Result<SweepJournal> journal = SweepJournal::open(path, spec.hash(""), sweep_metrics(spec.kind).size());
+    Result<SweepJournal> journal =
+        SweepJournal::open(path, sweep_hash(spec, points_of(spec), ""), sweep_metrics(spec.kind).size());
     ASSERT_TRUE(journal.ok()) << journal.error().text();
     std::set<std::int64_t> rows;
     for (const SweepRow& row : journal->take_recovered()) {
@@ -119,7 +121,8 @@ TEST(SweepKillFault, AKilledSweepLosesNoFinishedPointAndRepeatsOnlyTheOneInFligh
 
   const std::vector<SweepPoint> points = points_of(spec);
   SweepThreads workers(spec, points, 2);
-  Result<SweepJournal> journal = SweepJournal::open(path, spec.hash(""), sweep_metrics(spec.kind).size());
+  Result<SweepJournal> journal =
+      SweepJournal::open(path, sweep_hash(spec, points_of(spec), ""), sweep_metrics(spec.kind).size());
   const Result<SweepRows> resumed = run_sweep(spec, points, workers, &*journal);
   const Result<SweepRows> whole = run_sweep(spec, points, workers, nullptr);
   EXPECT_EQ(text_of(*resumed), text_of(*whole));

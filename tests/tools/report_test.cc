@@ -126,7 +126,8 @@ SweepResult made_up_sweep(int steps = 4, int replicas_text = 3) {
     "axes": [{{"pointer": "/campaign/policy/interval", "range": {{"from": 1, "to": {}, "step": 1}}}},
              {{"pointer": "/campaign/cluster/gpus", "range": {{"from": 8, "to": {}, "step": 8}}}}],
     "replicas": 2, "objective": {{"metric": "goodput", "goal": "max"}},
-    "constraints": [{{"metric": "plt", "at_most": "3 %"}}]}})", steps, 8 * replicas_text);
+    "constraints": [{{"metric": "plt", "at_most": "3 %"}}]}})",
+                                       steps, 8 * replicas_text);
   Result<JsonDocument> document = JsonDocument::parse(text, "sweep.json");
   Result<SweepSpec> spec = read_sweep(std::move(document).value());
   Result<std::vector<SweepPoint>> points = sweep_points(*spec);
