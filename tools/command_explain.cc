@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/command.h"
-#include "tools/sweep_text.h"
+#include "tools/sweep_explanation.h"
 
 namespace moecast {
 namespace {

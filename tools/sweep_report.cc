@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/revision.h"
-#include "tools/sweep_text.h"
+#include "tools/sweep_explanation.h"
 
 namespace moecast {
 namespace {
@@ -27,13 +27,9 @@ Json short_number(double value) {
 Json axes_of(const SweepSpec& spec) {
   Json out = Json::array();
   for (const SweepAxis& axis : spec.axes) {
-    std::string name;
-    std::vector<std::string> labels(axis.size());
-    for (const AxisTrack& track : axis.tracks) {
-      name += (name.empty() ? "" : " / ") + track.name;
-      for (std::size_t i = 0; i < labels.size(); ++i) labels[i] += (labels[i].empty() ? "" : " / ") + track.labels[i];
-    }
-    out.push_back({{"name", name}, {"labels", labels}});
+    Json labels = Json::array();
+    for (std::uint32_t i = 0; i < axis.size(); ++i) labels.push_back(axis.label(i));
+    out.push_back({{"name", axis.name()}, {"labels", labels}});
   }
   return out;
 }

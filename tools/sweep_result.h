@@ -22,6 +22,9 @@ struct SweepResult {
   [[nodiscard]] const SweepPoint& point(const SweepRow& row) const {
     return points[static_cast<std::size_t>(row.request.point)];
   }
+  [[nodiscard]] std::string axis_label(std::size_t axis, const SweepRow& row) const {
+    return spec.axes[axis].label(point(row)[axis]);
+  }
 };
 
 /// The columns of results.csv and results.jsonl: point, axes, replicas, feasible, problem, metrics.

@@ -159,6 +159,19 @@ void make_names_unique(JsonReader& root, std::vector<SweepAxis>& axes, std::set<
 
 }  // namespace
 
+std::string SweepAxis::name() const {
+  std::string out;
+  for (const AxisTrack& track : tracks) out += (out.empty() ? "" : " / ") + track.name;
+  return out;
+}
+
+std::string SweepAxis::label(std::optional<std::uint32_t> value) const {
+  std::string out;
+  if (!value) return out;
+  for (const AxisTrack& track : tracks) out += (out.empty() ? "" : " / ") + track.labels[*value];
+  return out;
+}
+
 std::vector<SweepAxis> read_axes(JsonReader& root, const std::set<std::string>& taken,
                                  std::vector<ExpandedRange>& expanded) {
   std::vector<SweepAxis> axes;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <set>
 #include <string>
@@ -44,6 +45,10 @@ struct SweepAxis {
   std::vector<AxisTrack> tracks;
   std::vector<SweepCondition> when;  // all must hold, else the axis does not apply and has one value: the base's
   [[nodiscard]] std::size_t size() const { return tracks.front().labels.size(); }
+  /// "interval"; "hardware / nodes" of several.
+  [[nodiscard]] std::string name() const;
+  /// Of a value, likewise; empty where the axis does not apply.
+  [[nodiscard]] std::string label(std::optional<std::uint32_t> value) const;
 };
 
 /// The list that a range stands for: it goes into the sweep document once everything is read.

@@ -71,6 +71,7 @@ struct SweepSpec {
   std::unique_ptr<WorkloadResults> shared = std::make_unique<WorkloadResults>();
 
   [[nodiscard]] const SweepMetric& metric(std::size_t index) const { return sweep_metrics(kind)[index]; }
+  [[nodiscard]] const SweepMetric& objective_metric() const { return metric(objective.metric); }
 };
 
 /// For people: "plt at most 3.75 %".

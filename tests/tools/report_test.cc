@@ -121,13 +121,13 @@ TEST(ReportPage, IsDrawnByABrowser) {
 }
 
 /// A sweep of 4 x 3 points whose goodput is highest at point 7 of those that meet the constraint.
-SweepResult made_up_sweep(int steps = 4, int replicas_text = 3) {
+SweepResult made_up_sweep(int interval_count = 4, int gpu_count = 3) {
   const std::string text = fmt::format(R"({{"name": "made up </script>", "base": {{"name": "b", "campaign": {{}}}},
     "axes": [{{"pointer": "/campaign/policy/interval", "range": {{"from": 1, "to": {}, "step": 1}}}},
              {{"pointer": "/campaign/cluster/gpus", "range": {{"from": 8, "to": {}, "step": 8}}}}],
     "replicas": 2, "objective": {{"metric": "goodput", "goal": "max"}},
     "constraints": [{{"metric": "plt", "at_most": "3 %"}}]}})",
-                                       steps, 8 * replicas_text);
+                                       interval_count, 8 * gpu_count);
   Result<JsonDocument> document = JsonDocument::parse(text, "sweep.json");
   Result<SweepSpec> spec = read_sweep(std::move(document).value());
   Result<std::vector<SweepPoint>> points = sweep_points(*spec);
@@ -150,10 +150,18 @@ TEST(ReportPage, ASweepIsDrawnByABrowserAndItsTableSorts) {
   const fs::path page = folder.path() / "report.html";
   std::string html = report_page(report_data(sweep));
   EXPECT_EQ(html.find("made up </script>"), std::string::npos);
-  // Somebody who clicks on "cost" once, and then looks at the first row.
+  // Somebody who clicks on "cost" once and looks at the first row; then at the colours of the four charts.
   const std::string click = R"(<script>
     [...document.querySelectorAll('#sweep-table th button')].find((b) => b.textContent === 'cost').click();
-    document.body.dataset.first = document.querySelector('#sweep-table tbody tr td').textContent;</script>)";
+    document.body.dataset.first = document.querySelector('#sweep-table tbody tr td').textContent;
+    setTimeout(() => [...document.querySelectorAll('canvas')].forEach((canvas, i) => {
+      const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+      const colours = new Set();
+      for (let at = 0; at < pixels.length; at += 4) colours.add(pixels.slice(at, at + 3).join());
+      document.body.setAttribute(`data-chart-${i}`,
+        [['lowest', '68,1,84'], ['highest', '253,231,37'], ['line', '63,111,216'], ['best', css('--good').match(/\w\w/g)
+         .map((c) => parseInt(c, 16)).join()]].filter(([, rgb]) => colours.has(rgb)).map(([name]) => name).join());
+    }), 1000);</script>)";
   html.insert(html.rfind("</body>"), click);
   ASSERT_TRUE(write_file_atomically(page, html).ok());
   const auto [dom, console] = rendered(page, folder.path());
@@ -163,6 +171,11 @@ TEST(ReportPage, ASweepIsDrawnByABrowserAndItsTableSorts) {
   EXPECT_NE(dom.find("Point 7 (interval 3, gpus 16) has the highest goodput, 89.96 %"), std::string::npos);
   EXPECT_NE(dom.find("The constraint plt at most 3 % binds: without it point 9"), std::string::npos);
   EXPECT_EQ(count(dom, "<canvas"), 4U);  // map, lines, two fronts
+  EXPECT_NE(dom.find("data-chart-0=\"lowest,highest\""), std::string::npos);
+  EXPECT_NE(dom.find("data-chart-1=\"line\""), std::string::npos);
+  for (const char* chart : {"data-chart-2=\"best\"", "data-chart-3=\"best\""}) {
+    EXPECT_NE(dom.find(chart), std::string::npos) << chart;
+  }
   EXPECT_EQ(count(dom, "class=\"stack\""), 12U);
   EXPECT_NE(dom.find("data-first=\"8\""), std::string::npos) << "8 * 37 % 101 is the most";
   EXPECT_NE(dom.find("aria-sort=\"descending\""), std::string::npos);
