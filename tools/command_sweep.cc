@@ -51,7 +51,7 @@ Status show(const SweepResult& sweep, std::int64_t id) {
 }
 
 /// Mean time of a point, from points all over the grid, about half a second of them.
-Result<double> seconds_per_point(const SweepResult& sweep) {
+Result<double> seconds_per_point(const SweepResult& sweep, const std::function<bool()>& stop) {
   constexpr std::size_t kMostSamples = 16;
   constexpr double kEnough = 0.5;
   const SteadyClock clock;
@@ -61,7 +61,7 @@ Result<double> seconds_per_point(const SweepResult& sweep) {
   for (std::size_t i = 0; i < count && seconds(clock.now() - Instant{}) < kEnough; ++i) {
     const std::size_t place = 2 * i < count ? 2 * i : 2 * (i - (count + 1) / 2) + 1;
     const auto point = static_cast<std::int64_t>(place * sweep.points.size() / count);
-    const Result<SweepRow> row = evaluate_point(sweep.spec, sweep.points, {point, sweep.spec.replicas}, 1);
+    const Result<SweepRow> row = evaluate_point(sweep.spec, sweep.points, {point, sweep.spec.replicas}, 1, stop);
     if (!row.ok()) return row.error();
     ++done;
   }
@@ -86,7 +86,7 @@ std::string dry_run_text(const SweepResult& sweep, double estimate, unsigned thr
 
 Status dry_run(const CommandContext& context, const SweepResult& sweep) {
   const unsigned threads = thread_count(context);
-  const Result<double> each = seconds_per_point(sweep);
+  const Result<double> each = seconds_per_point(sweep, [&] { return context.stop.load(); });
   if (!each.ok()) return each.error();
   const double estimate = *each * static_cast<double>(sweep.points.size()) / threads;
   context.print(dry_run_text(sweep, estimate, threads, context.style));

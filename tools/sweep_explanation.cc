@@ -89,11 +89,13 @@ std::optional<double> half_width(const SweepSpec& spec, const SweepRow& row) {
 std::string second_sentence(const SweepResult& result, const SweepEffects& effects) {
   const SweepSpec& spec = result.spec;
   if (effects.second == nullptr) return "No other point meets all constraints.";
+  const std::string second =
+      fmt::format("point {} ({})", effects.second->request.point, point_text(spec, result.point(*effects.second)));
   const double loss =
       std::fabs(effects.best->values[spec.objective.metric] - effects.second->values[spec.objective.metric]);
+  if (loss == 0) return fmt::format("As good is {}: of equal points the first counts.", second);
   std::string out =
-      fmt::format("The second best, point {} ({}), loses {}.", effects.second->request.point,
-                  point_text(spec, result.point(*effects.second)), pretty_metric(loss, spec.objective_metric().unit));
+      fmt::format("The second best, {}, loses {}.", second, pretty_metric(loss, spec.objective_metric().unit));
   if (spec.kind == SweepKind::Campaign) out += time_difference(spec, *effects.best, *effects.second);
   const std::optional<double> width = half_width(spec, *effects.best);
   if (width && loss < *width) {

@@ -156,7 +156,7 @@ void SweepProcesses::work(Round& round) {
       batch = round.next(1);
     }
     if (batch.empty()) return;
-    Result<SweepRow> row = evaluate_point(spec_, points_, batch.front(), 1);
+    Result<SweepRow> row = evaluate_point(spec_, points_, batch.front(), 1, round.stop);
     const std::scoped_lock lock(round.mutex);
     if (row.ok()) {
       round.accept(std::move(row).value());
@@ -254,7 +254,7 @@ Status follow_sweep(Transport& transport, const SweepSpec& spec, const std::vect
       return {};
     };
     const Status status = workers.evaluate(batch, take, stop);
-    failed = !status.ok();
+    failed = !status.ok() && status.error().kind != ErrorKind::Interrupted;
     text = failed ? status.error().text() : text_of(rows);
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -82,10 +83,20 @@ std::vector<std::size_t> metric_list(const SweepSpec& spec, std::initializer_lis
   return out;
 }
 
-/// What the objective is drawn against: two metrics of which less is better.
-std::vector<std::size_t> front_metrics(const SweepSpec& spec) {
-  std::vector<std::size_t> out = metric_list(spec, {"plt", "cost", "memory", "exposed", "step_time"}, 3);
+/// What the objective is drawn against: at most two metrics of which less is better, and that differ between points.
+std::vector<std::size_t> front_metrics(const SweepSpec& spec, const std::vector<const SweepRow*>& rows) {
+  std::vector<std::size_t> out =
+      metric_list(spec, {"plt", "cost", "host_memory", "storage_written", "memory", "exposed", "step_time"}, 9);
+  const auto is_constant = [&](std::size_t metric) {
+    std::set<double> values;
+    for (const SweepRow* row : rows) {
+      if (row->valid() && std::isfinite(row->values[metric])) values.insert(row->values[metric]);
+    }
+    return values.size() < 2;
+  };
+  out.erase(std::remove_if(out.begin() + 1, out.end(), is_constant), out.end());
   out.erase(out.begin());
+  out.resize(std::min<std::size_t>(2, out.size()));
   return out;
 }
 
@@ -146,7 +157,7 @@ Json sweep_report_json(const SweepResult& result) {
       {"shown",
        metric_list(
            spec, {"goodput", "plt", "cost", "host_memory", "step_time", "tokens", "overlap", "exposed", "memory"}, 7)},
-      {"fronts", front_metrics(spec)},
+      {"fronts", front_metrics(spec, rows)},
       {"causes", causes_of(spec)},
       {"rows", columns_of(result, rows)},
       {"best", best == rows.end() ? Json() : Json(best - rows.begin())}};

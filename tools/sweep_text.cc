@@ -103,8 +103,11 @@ std::string sparkline(std::span<const double> values) {
 std::string axes_table(const SweepResult& result, const SweepEffects& effects, const Style& style) {
   Table table({{"around the best point", Align::Left}, {"", Align::Left}, {"", Align::Left}, {"", Align::Left}});
   for (const AxisEffect& effect : effects.axes) {
+    constexpr std::size_t kWidest = 32;
+    const std::size_t width = std::min(kWidest, effect.rows.size());  // at least two: AxisEffect
     std::vector<double> values;
-    for (const SweepRow* row : effect.rows) {
+    for (std::size_t i = 0; i < width; ++i) {
+      const SweepRow* row = effect.rows[i * (effect.rows.size() - 1) / (width - 1)];
       values.push_back(row->valid() ? row->values[result.spec.objective.metric] : std::nan(""));
     }
     table.row({result.spec.axes[effect.axis].name(), sparkline(values),

@@ -8,7 +8,7 @@
 
 namespace moecast {
 
-/// What an axis does around the best point: the rows of the points that differ from it in this axis alone (itself among
+/// What an axis does around the best point: the two or more rows that differ from it in this axis alone (itself among
 /// them), in the order of the axis's values. Points that the search left out are missing.
 struct AxisEffect {
   std::size_t axis = 0;

@@ -305,6 +305,15 @@ TEST(SweepJournal, AWriteThatDoesNotFitLeavesItGood) {
   EXPECT_EQ(journal.damaged_count(), 0U);
 }
 
+TEST(Sweep, APointStopsBetweenItsReplicas) {
+  const SweepSpec spec = small_sweep();
+  int asked = 0;
+  const Result<SweepRow> row = evaluate_point(spec, points_of(spec), {7, 1000}, 1, [&] { return ++asked > 3; });
+  ASSERT_FALSE(row.ok());
+  EXPECT_EQ(row.error().kind, ErrorKind::Interrupted);
+  EXPECT_EQ(asked, 4);
+}
+
 TEST(Sweep, StopsWhenToldAndGoesOnLater) {
   const Folder folder;
   const SweepSpec spec = small_sweep();

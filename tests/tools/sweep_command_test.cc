@@ -115,7 +115,7 @@ TEST(SweepCommand, MistakesAreReportedBeforeAnythingIsWritten) {
   };
   EXPECT_NE(error("policy/interval", "policy/intervall").find("sweep.json:2:"), std::string::npos);
   EXPECT_NE(error("policy/interval", "policy/intervall").find("did you mean interval?"), std::string::npos);
-  EXPECT_NE(error("\"metric\": \"goodput\"", "\"metric\": \"badput\"").find("did you mean goodput?"),
+  EXPECT_NE(error("\"metric\": \"goodput\"", "\"metric\": \"godput\"").find("did you mean goodput?"),
             std::string::npos);
   EXPECT_NE(error("[20, 60, 200]", "[]").find("at least one value"), std::string::npos);
   EXPECT_NE(error("[20, 60, 200]", "[0]").find("expected an integer in 1.."), std::string::npos);

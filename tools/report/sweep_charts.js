@@ -99,7 +99,8 @@ function hatch(ctx, left, top, width, height) {
   ctx.strokeStyle = 'rgba(255,255,255,.55)';
   ctx.lineWidth = devicePixelRatio;
   ctx.beginPath();
-  for (let at = left - height; at < left + width; at += 7 * devicePixelRatio) {
+  const step = 7 * devicePixelRatio;  // through the whole map, so that the lines of neighbours meet
+  for (let at = Math.ceil((left + top) / step) * step - top - height; at < left + width; at += step) {
     ctx.moveTo(at, top + height);
     ctx.lineTo(at + height, top);
   }
