@@ -73,8 +73,9 @@ std::vector<OptionSpec> with_result_file(std::vector<OptionSpec> options) {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      doctor_command(),   describe_command(), train_command(),     calibrate_command(), simulate_command(),
-      validate_command(), compare_command(),  reproduce_command(), report_command(),    checkpoint_command(),
+      doctor_command(), describe_command(),   train_command(),    calibrate_command(), simulate_command(),
+      sweep_command(),  explain_command(),    validate_command(), compare_command(),   reproduce_command(),
+      report_command(), checkpoint_command(), export_command(),   manual_command(),    completion_command(),
   };
   return table;
 }

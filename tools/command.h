@@ -72,5 +72,10 @@ struct Command {
 [[nodiscard]] Command reproduce_command();
 [[nodiscard]] Command report_command();
 [[nodiscard]] Command checkpoint_command();
+[[nodiscard]] Command sweep_command();
+[[nodiscard]] Command explain_command();
+[[nodiscard]] Command export_command();
+[[nodiscard]] Command manual_command();
+[[nodiscard]] Command completion_command();
 
 }  // namespace moecast

@@ -7,8 +7,10 @@
 #include "base/file.h"
 #include "base/json_document.h"
 #include "hwprofiles/profile_json.h"
+#include "sim/scenario.h"
 #include "tools/command.h"
 #include "tools/report_data.h"
+#include "tools/revision.h"
 
 namespace moecast {
 namespace {
@@ -61,7 +63,28 @@ Status add_profile(ReportContent& content, const JsonDocument& document) {
   return {};
 }
 
+/// The sweep, and of a sweep of steps the best point's timeline.
+Status add_sweep(ReportContent& content, const fs::path& folder) {
+  if (content.sweep) return Error{ErrorKind::BadInput, folder.string(), "a report holds one sweep, found a second"};
+  Result<SweepResult> sweep = load_sweep_result(folder);
+  if (!sweep.ok()) return sweep.error();
+  content.sweep = std::move(sweep).value();
+  const fs::path best = folder / "scenario.json";
+  if (content.sweep->spec.kind == SweepKind::Campaign || !fs::exists(best)) return {};
+  const Result<JsonDocument> document = JsonDocument::read(best);
+  if (!document.ok()) return document.error();
+  const Result<Scenario> scenario = read_scenario(*document);
+  if (!scenario.ok()) return scenario.error();
+  Result<Timeline> timeline = simulate(*scenario);
+  if (!timeline.ok()) return timeline.error();
+  const RunInfo info{"simulate", scenario->name, scenario->workload,     scenario->seed,
+                     revision(), false,          scenario->hardware.name};
+  add_run(content, RunResult{best, {std::move(timeline).value(), info}}, scenario->name);
+  return {};
+}
+
 Status add_argument(ReportContent& content, const fs::path& path) {
+  if (is_sweep_result(path)) return add_sweep(content, path);
   if (is_run(path)) return add_run_at(content, path);
   const Result<JsonDocument> document = JsonDocument::read(path);
   if (!document.ok()) return document.error();
@@ -77,14 +100,17 @@ Status run(const CommandContext& context) {
   ReportContent content;
   content.title = context.arguments.text("title").value_or("");
   for (const std::string& path : context.arguments.positionals()) RETURN_IF_ERROR(add_argument(content, path));
-  if (content.variants.empty()) {
-    return Error{ErrorKind::BadInput, "report", "expected at least one run, found only a hardware profile"};
+  if (content.variants.empty() && !content.sweep) {
+    return Error{ErrorKind::BadInput, "report", "expected at least one run or sweep, found only a hardware profile"};
   }
+  if (content.title.empty() && content.sweep) content.title = content.sweep->spec.name;
   const std::string output = *context.arguments.text("output");
   const std::string page = report_page(report_data(content));
   RETURN_IF_ERROR(write_file_atomically(output, page));
-  context.print(fmt::format("{} ({} variants, {})\n", output, content.variants.size(),
-                            pretty(Bytes(static_cast<std::int64_t>(page.size())))));
+  const std::string size = pretty(Bytes(static_cast<std::int64_t>(page.size())));
+  const std::string what = content.sweep ? fmt::format("{} points", content.sweep->rows.newest().size())
+                                         : fmt::format("{} variants", content.variants.size());
+  context.print(fmt::format("{} ({}, {})\n", output, what, size));
   return context.print_json({{"schema", "moecast.report/1"},
                              {"report", output},
                              {"variant_count", content.variants.size()},
@@ -96,11 +122,13 @@ Status run(const CommandContext& context) {
 Command report_command() {
   return {
       {.name = "report",
-       .summary = "one self-contained page: timelines, tables, losses, profile",
-       .details = "Measured and predicted runs of the same name stand beside each other; a validation.json brings its\n"
-                  "own pairs and its tolerance.",
+       .summary = "one self-contained page: timelines, tables, losses, profile; or a sweep's maps and fronts",
+       .details =
+           "Measured and predicted runs of the same name stand beside each other; a validation.json brings its\n"
+           "own pairs and its tolerance. A sweep's folder gives maps over its axes, Pareto fronts, time by cause\n"
+           "and a table of all points.",
        .positionals = {{.name = "RESULT",
-                        .help = "result folders, timeline.json, validation.json, a hardware profile",
+                        .help = "result folders (of a sweep too), timeline.json, validation.json, a hardware profile",
                         .at_least = 1,
                         .at_most = 1000}},
        .options = {{.name = "output",
@@ -111,7 +139,8 @@ Command report_command() {
                     .fallback = "report.html"},
                    force_option(),
                    {.name = "title", .kind = ValueKind::Text, .value = "TEXT", .help = "what stands above it"}},
-       .examples = {"moecast report out/validation.json out/profile.json -o out/report.html"}},
+       .examples = {"moecast report out/validation.json out/profile.json -o out/report.html",
+                    "moecast report out/sweep -o out/sweep/report.html"}},
       run};
 }
 

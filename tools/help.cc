@@ -8,28 +8,10 @@
 namespace moecast {
 namespace {
 
-std::string usage(const CommandSpec& spec) {
-  std::string out = "moecast " + spec.name;
-  for (const PositionalSpec& positional : spec.positionals) {
-    const bool optional = positional.at_least == 0;
-    const bool many = positional.at_most > positional.at_least && positional.at_most > 1;
-    out += fmt::format(" {}{}{}{}", optional ? "[" : "", positional.name, many ? "..." : "", optional ? "]" : "");
-  }
-  return out + " [options]";
-}
-
 std::string option_names(const OptionSpec& option) {
   std::string out = option.letter == 0 ? "    " : fmt::format("-{}, ", option.letter);
   out += "--" + option.name;
   if (!option.value.empty()) out += " " + option.value;
-  return out;
-}
-
-std::string option_help(const OptionSpec& option) {
-  std::string out = option.help;
-  if (option.kind == ValueKind::Choice) out += fmt::format(": {}", fmt::join(option.choices, ", "));
-  if (option.kind == ValueKind::Integer) out += fmt::format(", {}..{}", option.low, option.high);
-  if (!option.fallback.empty()) out += fmt::format(" [{}]", option.fallback);
   return out;
 }
 
@@ -41,6 +23,34 @@ const Table::Column kName{"", Align::Left};
 const Table::Column kText{"", Align::Left};
 
 }  // namespace
+
+std::string usage(const CommandSpec& spec) {
+  std::string out = "moecast " + spec.name;
+  for (const PositionalSpec& positional : spec.positionals) {
+    const bool optional = positional.at_least == 0;
+    const bool many = positional.at_most > positional.at_least && positional.at_most > 1;
+    out += fmt::format(" {}{}{}{}", optional ? "[" : "", positional.name, many ? "..." : "", optional ? "]" : "");
+  }
+  return out + " [options]";
+}
+
+std::string option_help(const OptionSpec& option) {
+  std::string out = option.help;
+  if (option.kind == ValueKind::Choice) out += fmt::format(": {}", fmt::join(option.choices, ", "));
+  if (option.kind == ValueKind::Integer) out += fmt::format(", {}..{}", option.low, option.high);
+  if (!option.fallback.empty()) out += fmt::format(" [{}]", option.fallback);
+  return out;
+}
+
+const std::vector<std::pair<std::string, std::string>>& exit_codes() {
+  static const std::vector<std::pair<std::string, std::string>> codes = {
+      {"0", "done"},
+      {"1", "it ran, and the answer is no (validate, reproduce)"},
+      {"2", "bad usage, bad input, or something that this computer lacks"},
+      {"3", "the run failed"},
+      {"130", "interrupted, after a clean stop"}};
+  return codes;
+}
 
 CommandSpec with_common_options(const CommandSpec& spec) {
   CommandSpec out = spec;
@@ -85,11 +95,7 @@ std::string program_help(const std::vector<Command>& commands, const Style& styl
   for (const Command& command : commands) table.row({command.spec.name, command.spec.summary});
   out += section("Commands", table, style);
   Table codes({kName, kText});
-  codes.row({"0", "done"});
-  codes.row({"1", "it ran, and the answer is no (validate, reproduce)"});
-  codes.row({"2", "bad usage, bad input, or something that this computer lacks"});
-  codes.row({"3", "the run failed"});
-  codes.row({"130", "interrupted, after a clean stop"});
+  for (const auto& [code, meaning] : exit_codes()) codes.row({code, meaning});
   return out + section("Exit codes", codes, style);
 }
 

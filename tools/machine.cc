@@ -46,13 +46,6 @@ std::optional<std::int64_t> leading_integer(std::string_view text) {
   return code == std::errc{} ? std::optional(value) : std::nullopt;
 }
 
-std::int64_t usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1U, std::thread::hardware_concurrency());
-}
-
 /// A limit that a container sets on memory, if any.
 std::optional<Bytes> memory_limit() {
   const std::optional<std::int64_t> limit = leading_integer(content("/sys/fs/cgroup/memory.max"));
@@ -104,6 +97,13 @@ std::optional<Bytes> meminfo_value(std::string_view text, std::string_view name)
 std::string cuda_version_of_header(std::string_view text) {
   const std::optional<std::int64_t> number = leading_integer(line_after(text, "#define CUDA_VERSION"));
   return number ? fmt::format("{}.{}", *number / 1000, *number % 1000 / 10) : std::string();
+}
+
+std::int64_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1U, std::thread::hardware_concurrency());
 }
 
 Machine look_at_machine() {

@@ -39,6 +39,8 @@ struct Machine {
 };
 
 [[nodiscard]] Machine look_at_machine();
+/// Cores that this process may use, at least 1.
+[[nodiscard]] std::int64_t usable_cores();
 
 // Parsers of what the system says, for tests.
 /// The value of "name : value" in /proc/cpuinfo; "" if there is none.

@@ -28,18 +28,6 @@ std::string foreign_content(const fs::path& folder) {
   return error ? error.message() : std::string();
 }
 
-Status check_existing_folder(const fs::path& path, bool replace) {
-  std::error_code error;
-  if (!fs::exists(path, error)) return {};
-  if (!fs::is_directory(path, error)) return bad(path, "expected a folder, found a file");
-  if (fs::is_empty(path, error)) return {};
-  if (const std::string name = foreign_content(path); !name.empty()) {
-    return bad(path, fmt::format("exists and is not a result folder (it holds {}); choose another one", name));
-  }
-  if (!replace) return bad(path, "exists; --force replaces it");
-  return {};
-}
-
 Status make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -55,9 +43,22 @@ fs::path normal(const fs::path& path) {
 
 }  // namespace
 
+Status check_output_folder(const fs::path& path, bool replace) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return {};
+  if (!fs::is_directory(path, error)) return bad(path, "expected a folder, found a file");
+  if (fs::is_empty(path, error)) return {};
+  if (const std::string name = foreign_content(path); !name.empty()) {
+    return bad(path, fmt::format("exists and is not a result folder (it holds {}); choose another one", name));
+  }
+  if (!replace) return bad(path, "exists; --force replaces it");
+  return {};
+}
+
 const std::vector<std::string>& result_file_names() {
-  static const std::vector<std::string> names = {"timeline.json", "metrics.json",    "config.json", "summary.json",
-                                                 "scenario.json", "validation.json", "report.html", "replicas.csv"};
+  static const std::vector<std::string> names = {"timeline.json", "metrics.json",    "config.json",   "summary.json",
+                                                 "scenario.json", "validation.json", "report.html",   "replicas.csv",
+                                                 "sweep.json",    "results.csv",     "results.jsonl", "journal"};
   return names;
 }
 
@@ -72,7 +73,7 @@ OutputFolder::~OutputFolder() {
 }
 
 Result<OutputFolder> OutputFolder::create(const fs::path& path, bool replace) {
-  RETURN_IF_ERROR(check_existing_folder(path, replace));
+  RETURN_IF_ERROR(check_output_folder(path, replace));
   const fs::path target = normal(path);
   RETURN_IF_ERROR(make_folder(target.parent_path()));
   std::string pattern = (target.parent_path() / fmt::format(".{}.partial-XXXXXX", target.filename().string())).string();

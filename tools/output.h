@@ -35,6 +35,9 @@ class OutputFolder {
 /// The files that make a folder a result folder; only such a folder is ever replaced.
 [[nodiscard]] const std::vector<std::string>& result_file_names();
 
+/// Ok if nothing is at `path`, or an empty folder, or, with `replace`, a result folder. BadInput otherwise.
+[[nodiscard]] Status check_output_folder(const std::filesystem::path& path, bool replace);
+
 /// Checks, before the work begins, that a file can be written: its folder is made if missing, and something that is
 /// there is kept unless `replace` is set. BadInput otherwise. Write it with write_file_atomically.
 [[nodiscard]] Status check_output_file(const std::filesystem::path& path, bool replace);

@@ -11,6 +11,7 @@
 #include "models/metrics.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
+#include "tools/sweep_report.h"
 
 namespace moecast {
 namespace {
@@ -192,6 +193,7 @@ Json report_data(const ReportContent& content) {
           {"title", content.title},
           {"verdict", verdict_json(content)},
           {"variants", variants},
+          {"sweep", content.sweep ? sweep_report_json(*content.sweep) : Json()},
           {"profile", profile_json(content.profile)}};
 }
 

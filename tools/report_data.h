@@ -8,6 +8,7 @@
 
 #include "hwprofiles/profile.h"
 #include "tools/run_result.h"
+#include "tools/sweep_result.h"
 #include "tools/validation.h"
 
 namespace moecast {
@@ -21,7 +22,8 @@ struct ReportVariant {
 
 struct ReportContent {
   std::string title;
-  std::vector<ReportVariant> variants;  // at least one
+  std::vector<ReportVariant> variants;  // at least one, or a sweep
+  std::optional<SweepResult> sweep = std::nullopt;
   std::optional<HardwareProfile> profile = std::nullopt;
   std::optional<double> tolerance = std::nullopt;  // of the median step-time error
 };

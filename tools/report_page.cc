@@ -12,6 +12,10 @@ namespace moecast {
 // Bytes of the files under tools/report and third_party/uplot (cmake/embed.cmake).
 std::string_view report_html();
 std::string_view report_css();
+std::string_view common_js();
+std::string_view sweep_js();
+std::string_view sweep_charts_js();
+std::string_view sweep_table_js();
 std::string_view report_js();
 std::string_view uplot_js();
 std::string_view uplot_css();
@@ -48,6 +52,10 @@ std::string report_page(const nlohmann::ordered_json& data) {
   replace_once(page, "@@REPORT_CSS@@", report_css());
   replace_once(page, "@@UPLOT_LICENSE@@", uplot_license());
   replace_once(page, "@@UPLOT_JS@@", uplot_js());
+  replace_once(page, "@@COMMON_JS@@", common_js());
+  replace_once(page, "@@SWEEP_JS@@", sweep_js());
+  replace_once(page, "@@SWEEP_CHARTS_JS@@", sweep_charts_js());
+  replace_once(page, "@@SWEEP_TABLE_JS@@", sweep_table_js());
   replace_once(page, "@@REPORT_JS@@", report_js());
   replace_once(page, "@@DATA@@", script_safe(data));  // last: the data may hold a mark
   return page;

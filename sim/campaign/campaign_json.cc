@@ -156,14 +156,15 @@ void check_together(JsonReader& campaign, const CampaignScenario& scenario) {
 
 }  // namespace
 
-Result<CampaignFile> read_campaign(const JsonDocument& document) {
+Result<CampaignFile> read_campaign(const JsonDocument& document, WorkloadResults* shared) {
+  WorkloadResults own;
   JsonReader reader(document);
   CampaignFile file;
   CampaignScenario& scenario = file.scenario;
   scenario.name = reader.text("name");
   file.note = reader.text("note", std::string());
   JsonReader campaign = reader.object("campaign");
-  const CampaignSource source = read_source(campaign, document);
+  const CampaignSource source = read_source(campaign, document, shared != nullptr ? *shared : own);
   scenario.cluster = read_cluster(campaign, source);
   scenario.training = read_training(campaign, source, scenario.derived);
   scenario.experts = read_experts(campaign, scenario.cluster, source);

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "sim/campaign/campaign_expectation.h"
 #include "sim/campaign/campaign_scenario.h"
+#include "sim/campaign/workload_results.h"
 
 namespace moecast {
 
@@ -18,8 +19,9 @@ struct CampaignFile {
 };
 
 /// Reads {"name": "...", "note": "...", "campaign": {...}}; the format is in README.md. BadInput with every problem in
-/// the file and in those that it names.
-[[nodiscard]] Result<CampaignFile> read_campaign(const JsonDocument& document);
+/// the file and in those that it names. `shared`, if given, keeps what several campaigns of one workload have in
+/// common.
+[[nodiscard]] Result<CampaignFile> read_campaign(const JsonDocument& document, WorkloadResults* shared = nullptr);
 [[nodiscard]] Result<CampaignFile> load_campaign(const std::filesystem::path& path);
 
 /// Runs the campaigns that the file's expectations compare with.

@@ -24,7 +24,7 @@ void simulate_step(JsonReader& campaign, CampaignSource& source) {
                      fmt::format("{} of {}", source.hardware->rank_count(), source.hardware->name));
     return;
   }
-  const Result<StepTimes> step = simulated_step(*source.workload, *source.hardware);
+  const Result<StepTimes> step = source.results.step(*source.workload, *source.hardware);
   if (step.ok()) {
     source.step = *step;
   } else {
@@ -35,8 +35,8 @@ void simulate_step(JsonReader& campaign, CampaignSource& source) {
 
 }  // namespace
 
-CampaignSource read_source(JsonReader& campaign, const JsonDocument& document) {
-  CampaignSource source;
+CampaignSource read_source(JsonReader& campaign, const JsonDocument& document, WorkloadResults& results) {
+  CampaignSource source{results};
   const std::size_t before = campaign.problem_count();
   if (campaign.has("workload")) source.workload = read_workload(campaign);
   if (campaign.has("hardware")) {

@@ -38,7 +38,7 @@ BytesPerSecond read_rate(JsonReader& reader, std::string_view key,
 /// Sizes of the plan, if there is one; they are only worked out when everything so far can be relied upon.
 CheckpointCosts sizes_of(JsonReader& campaign, const CampaignSource& source, const PolicySettings& policy) {
   if (!source.workload || !campaign.good()) return {};
-  Result<CheckpointCosts> sizes = planned_sizes(*source.workload, policy);
+  Result<CheckpointCosts> sizes = source.results.sizes(*source.workload, policy);
   if (sizes.ok()) return std::move(sizes).value();
   campaign.problem("workload", "conflict", "a layout that checkpoint plans cover, or sizes in \"checkpoint\"",
                    sizes.error().message);

@@ -67,22 +67,25 @@ std::vector<std::string> labels_of(const Json& values) {
   return labels;
 }
 
-std::vector<double> numbers_of(const Json& values) {
-  std::vector<double> numbers;
-  std::string family;
+/// Numbers and their unit, if all values have numbers of one unit.
+void add_numbers(const Json& values, AxisTrack& track) {
   for (const Json& value : values) {
     const std::optional<Magnitude> magnitude = magnitude_of(value);
-    if (!magnitude || (!numbers.empty() && magnitude->family != family)) return {};
-    family = magnitude->family;
-    numbers.push_back(magnitude->value);
+    if (!magnitude || (!track.numbers.empty() && magnitude->family != track.unit)) {
+      track.numbers.clear();
+      track.unit.clear();
+      return;
+    }
+    track.unit = magnitude->family;
+    track.numbers.push_back(magnitude->value);
   }
-  return numbers;
 }
 
-Json read_values(JsonReader& axis) {
+/// `distinct`: a value may not come twice, as two points would be the same.
+Json read_values(JsonReader& axis, bool distinct) {
   const Json values = axis.raw("values");
   if (values.is_array() && !values.empty()) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
+    for (std::size_t i = 0; i < values.size() && distinct; ++i) {
       const auto same = std::find(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i), values[i]);
       if (same == values.begin() + static_cast<std::ptrdiff_t>(i)) continue;
       axis.problem("values", "duplicate", "every value once", values[i].dump());
@@ -94,7 +97,7 @@ Json read_values(JsonReader& axis) {
   return Json::array();
 }
 
-AxisTrack read_track(JsonReader& axis, std::vector<ExpandedRange>& expanded) {
+AxisTrack read_track(JsonReader& axis, bool zipped, std::vector<ExpandedRange>& expanded) {
   AxisTrack track;
   track.pointer = read_pointer(axis);
   track.name = axis.text("name", last_token(track.pointer));
@@ -109,10 +112,10 @@ AxisTrack read_track(JsonReader& axis, std::vector<ExpandedRange>& expanded) {
     return track;
   }
   const bool listed = given.front() == "values";
-  const Json values = listed ? read_values(axis) : read_range_values(axis, given.front());
+  const Json values = listed ? read_values(axis, !zipped) : read_range_values(axis, given.front());
   if (!listed) expanded.push_back({track.values, fmt::format("{}/{}", axis.pointer(), given.front()), values.dump()});
   track.labels = labels_of(values);
-  track.numbers = numbers_of(values);
+  add_numbers(values, track);
   if (axis.has("labels")) {
     const std::vector<std::string> labels = axis.texts("labels");
     if (labels.size() != values.size()) {
@@ -127,10 +130,10 @@ AxisTrack read_track(JsonReader& axis, std::vector<ExpandedRange>& expanded) {
 SweepAxis read_axis(JsonReader& reader, std::vector<ExpandedRange>& expanded) {
   SweepAxis axis;
   if (reader.has("zip")) {
-    for (JsonReader& part : reader.objects("zip")) axis.tracks.push_back(read_track(part, expanded));
+    for (JsonReader& part : reader.objects("zip")) axis.tracks.push_back(read_track(part, true, expanded));
     if (axis.tracks.empty()) reader.problem("zip", "wrong-length", "at least one axis", "none");
   } else {
-    axis.tracks.push_back(read_track(reader, expanded));
+    axis.tracks.push_back(read_track(reader, false, expanded));
   }
   for (std::size_t i = 1; i < axis.tracks.size(); ++i) {
     if (axis.tracks[i].labels.size() == axis.size()) continue;
@@ -141,29 +144,39 @@ SweepAxis read_axis(JsonReader& reader, std::vector<ExpandedRange>& expanded) {
   return axis;
 }
 
-/// Columns need names of their own: "interval" of two pointers becomes "policy.interval" and "other.interval".
-void make_names_unique(JsonReader& root, std::vector<SweepAxis>& axes) {
-  std::set<std::string> seen;
+/// Columns need names of their own: "interval" of two pointers becomes "interval" and "other.interval".
+void make_names_unique(JsonReader& root, std::vector<SweepAxis>& axes, std::set<std::string> seen) {
   for (std::size_t i = 0; i < axes.size(); ++i) {
     for (AxisTrack& track : axes[i].tracks) {
-      if (track.name.empty() || seen.insert(track.name).second) continue;
+      if (track.name.empty() || seen.insert(track.column()).second) continue;
       const std::string parent = last_token(track.pointer.substr(0, track.pointer.rfind('/')));
-      const std::string longer = fmt::format("{}.{}", parent, track.name);
-      if (seen.insert(longer).second) {
-        track.name = longer;
-        continue;
-      }
-      root.problem("axes", "duplicate", "a \"name\" of its own for each axis", track.name);
+      track.name = fmt::format("{}.{}", parent, track.name);
+      if (seen.insert(track.column()).second) continue;
+      root.problem("axes", "duplicate", "a \"name\" that no other column of the results has", track.name);
     }
   }
 }
 
 }  // namespace
 
-std::vector<SweepAxis> read_axes(JsonReader& root, std::vector<ExpandedRange>& expanded) {
+std::string SweepAxis::name() const {
+  std::string out;
+  for (const AxisTrack& track : tracks) out += (out.empty() ? "" : " / ") + track.name;
+  return out;
+}
+
+std::string SweepAxis::label(std::optional<std::uint32_t> value) const {
+  std::string out;
+  if (!value) return out;
+  for (const AxisTrack& track : tracks) out += (out.empty() ? "" : " / ") + track.labels[*value];
+  return out;
+}
+
+std::vector<SweepAxis> read_axes(JsonReader& root, const std::set<std::string>& taken,
+                                 std::vector<ExpandedRange>& expanded) {
   std::vector<SweepAxis> axes;
   for (JsonReader& reader : root.objects("axes")) axes.push_back(read_axis(reader, expanded));
-  make_names_unique(root, axes);
+  make_names_unique(root, axes, taken);
   return axes;
 }
 

@@ -6,14 +6,13 @@
 #include <zlib.h>
 
 #include <cerrno>
-#include <charconv>
-#include <cmath>
-#include <limits>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "sim/sweep/sweep_row_text.h"
 
 namespace moecast {
 namespace {
@@ -34,77 +33,6 @@ std::optional<std::string_view> body_of(std::string_view line) {
 
 std::string header_of(std::uint64_t hash, std::size_t metric_count) {
   return fmt::format("moecast-sweep-journal 1 {:016x} {}", hash, metric_count);
-}
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\\') {
-      out += "\\\\";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-std::string unescaped(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool escape = text[i] == '\\' && i + 1 < text.size();
-    if (escape) ++i;
-    out += escape && text[i] == 'n' ? '\n' : text[i];
-  }
-  return out;
-}
-
-std::string body_of(const SweepRow& row) {
-  std::string out = fmt::format("{} {} {}", row.valid() ? "row" : "invalid", row.request.point, row.request.replicas);
-  if (!row.valid()) return out + " " + escaped(row.problem);
-  for (const double value : row.values) out += std::isfinite(value) ? fmt::format(" {}", value) : std::string(" -");
-  return out;
-}
-
-/// Words of a body, one after the other.
-struct Words {
-  std::string_view rest;
-
-  std::string_view next() {
-    const std::size_t end = std::min(rest.find(' '), rest.size());
-    const std::string_view word = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    return word;
-  }
-  template <typename T>
-  bool number(T& out) {
-    const std::string_view word = next();
-    const auto [end, code] = std::from_chars(word.data(), word.data() + word.size(), out);
-    return code == std::errc() && end == word.data() + word.size() && !word.empty();
-  }
-};
-
-std::optional<SweepRow> row_of(std::string_view body, std::size_t metric_count) {
-  Words words{body};
-  const std::string_view kind = words.next();
-  SweepRow row;
-  if (!words.number(row.request.point) || !words.number(row.request.replicas)) return std::nullopt;
-  if (kind == "invalid") {
-    row.problem = unescaped(words.rest);
-    return row;
-  }
-  while (!words.rest.empty()) {
-    double value = std::numeric_limits<double>::quiet_NaN();
-    if (words.rest.front() == '-' && (words.rest.size() == 1 || words.rest[1] == ' ')) {
-      static_cast<void>(words.next());
-    } else if (!words.number(value)) {
-      return std::nullopt;
-    }
-    row.values.push_back(value);
-  }
-  if (kind != "row" || row.values.size() != metric_count) return std::nullopt;
-  return row;
 }
 
 std::optional<std::string> whole_file(int file) {
@@ -173,7 +101,7 @@ Status SweepJournal::recover(std::uint64_t hash, std::size_t metric_count) {
   for (std::size_t at = first + 1; at < end;) {
     const std::size_t stop = text->find('\n', at);
     const std::optional<std::string_view> line = body_of(std::string_view(*text).substr(at, stop - at));
-    std::optional<SweepRow> row = line ? row_of(*line, metric_count) : std::nullopt;
+    std::optional<SweepRow> row = line ? row_of_text(*line, metric_count) : std::nullopt;
     if (row) {
       recovered_.push_back(*std::move(row));
     } else {
@@ -202,7 +130,7 @@ Status SweepJournal::write_line(std::string_view line) {
   return {};
 }
 
-Status SweepJournal::append(const SweepRow& row) { return write_line(with_checksum(body_of(row))); }
+Status SweepJournal::append(const SweepRow& row) { return write_line(with_checksum(to_text(row))); }
 
 Status SweepJournal::sync() {
   if (fdatasync(file_) != 0) return error_here("cannot be synced");

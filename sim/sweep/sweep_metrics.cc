@@ -8,8 +8,8 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "models/memory.h"
 #include "models/metrics.h"
-#include "models/state_inventory.h"
 #include "sim/campaign/campaign.h"
 
 namespace moecast {
@@ -27,7 +27,8 @@ constexpr std::array kStepMetrics = {
     SweepMetric{"exposed_all_to_all", Unit::Nanoseconds, "dispatch and combine while the compute lane idles"},
     SweepMetric{"overlap", Unit::Share, "1 - exposed / communication"},
     SweepMetric{"communication_share", Unit::Share, "all-to-all as a part of a mixture-of-experts layer's time"},
-    SweepMetric{"state_memory", Unit::ByteCount, "weights, master, moments and gradients of a rank"},
+    SweepMetric{"memory", Unit::ByteCount, "of the rank that needs most, at the worst moment of a step"},
+    SweepMetric{"state_memory", Unit::ByteCount, "of that, weights, master, moments and gradients"},
 };
 
 constexpr std::array kCampaignMetrics = {
@@ -40,6 +41,8 @@ constexpr std::array kCampaignMetrics = {
     SweepMetric{"gpu_time", Unit::GpuHours, "GPUs of the job times wall time"},
     SweepMetric{"wall_time", Unit::Hours, "until the last step or the horizon"},
     SweepMetric{"host_memory", Unit::ByteCount, "of a node, for copies of the state"},
+    SweepMetric{"cadence", Unit::Count,
+                "steps from one checkpoint to the next; more than asked for if writes take longer"},
     SweepMetric{"useful_steps", Unit::Count, "steps done at least once"},
     SweepMetric{"failures", Unit::Count, "that stopped the job or struck while it stood still"},
     SweepMetric{"interruptions", Unit::Count, "times that training stopped"},
@@ -48,8 +51,8 @@ constexpr std::array kCampaignMetrics = {
     SweepMetric{"storage_checkpoints", Unit::Count, "of these, for storage"},
     SweepMetric{"storage_written", Unit::ByteCount, "in the whole training"},
     SweepMetric{"storage_rate", Unit::ByteRate, "written, mean over the wall time"},
-    SweepMetric{"snapshot_experts", Unit::Count, "experts of a layer in a snapshot, at the end"},
-    SweepMetric{"persist_experts", Unit::Count, "experts of a layer written to storage, at the end"},
+    SweepMetric{"final_snapshot_experts", Unit::Count, "experts of a layer in a snapshot, at the end (Dynamic-K)"},
+    SweepMetric{"final_persist_experts", Unit::Count, "experts of a layer written to storage, at the end (Dynamic-K)"},
     SweepMetric{"finished", Unit::Share, "of the replicas, reached the last step before the horizon"},
     SweepMetric{"useful_share", Unit::Share, "of the wall time: steps done for the first time"},
     SweepMetric{"stall_share", Unit::Share, "of the wall time: training waits for a checkpoint"},
@@ -62,30 +65,6 @@ constexpr std::array kCampaignMetrics = {
 };
 constexpr std::size_t kFirstShare = kCampaignMetrics.size() - kTimeCauseCount;
 static_assert(kCampaignMetrics[kFirstShare].name == "useful_share");
-
-std::string_view suffix_of(Unit unit) {
-  switch (unit) {
-    case Unit::Nanoseconds:
-      return "_ns";
-    case Unit::Seconds:
-      return "_seconds";
-    case Unit::Hours:
-      return "_hours";
-    case Unit::ByteCount:
-      return "_bytes";
-    case Unit::ByteRate:
-      return "_bytes_per_second";
-    case Unit::Rate:
-      return "_per_second";
-    case Unit::GpuHours:
-      return "_gpu_hours";
-    case Unit::Share:
-    case Unit::Count:
-    case Unit::Money:
-      break;
-  }
-  return "";
-}
 
 /// Nanoseconds in one of the unit; 0 for what is no time.
 double nanoseconds_of(Unit unit) {
@@ -114,7 +93,36 @@ Result<double> value_of(const Result<T>& parsed) {
 
 }  // namespace
 
-std::string SweepMetric::column() const { return std::string(name).append(suffix_of(unit)); }
+std::string_view name_of(MetricUnit unit) {
+  switch (unit) {
+    case Unit::Share:
+      return "share";
+    case Unit::Count:
+      return "count";
+    case Unit::Nanoseconds:
+      return "ns";
+    case Unit::Seconds:
+      return "seconds";
+    case Unit::Hours:
+      return "hours";
+    case Unit::ByteCount:
+      return "bytes";
+    case Unit::ByteRate:
+      return "bytes_per_second";
+    case Unit::Rate:
+      return "per_second";
+    case Unit::GpuHours:
+      return "gpu_hours";
+    case Unit::Money:
+      break;
+  }
+  return "money";
+}
+
+std::string SweepMetric::column() const {
+  const bool plain = unit == Unit::Share || unit == Unit::Count || unit == Unit::Money;
+  return plain ? std::string(name) : fmt::format("{}_{}", name, name_of(unit));
+}
 
 std::span<const SweepMetric> sweep_metrics(SweepKind kind) {
   if (kind == SweepKind::Step) return kStepMetrics;
@@ -134,8 +142,7 @@ std::size_t first_time_share() { return kFirstShare; }
 std::vector<double> step_row(const Scenario& scenario, const Timeline& timeline) {
   const StepMetrics metrics = step_metrics(timeline);
   const Workload& workload = scenario.workload;
-  const RankMemory memory =
-      rank_memory(workload.model, workload.layout, Rank(0), precision_of(workload.bytes_per_element));
+  const StageMemory memory = largest_memory(request_of(workload));
   const auto time = [](Duration duration) { return static_cast<double>(duration.count()); };
   const double tokens = static_cast<double>(workload.batch.micro_batch * workload.batch.micro_batch_count *
                                             workload.batch.sequence * workload.layout.data);
@@ -148,7 +155,8 @@ std::vector<double> step_row(const Scenario& scenario, const Timeline& timeline)
                                    time(metrics.exposed_all_to_all),
                                    metrics.overlap,
                                    metrics.communication_share,
-                                   (memory.weight + memory.master + memory.moments + memory.gradient).value()};
+                                   memory.total().value(),
+                                   (memory.weights + memory.master + memory.moments + memory.gradients).value()};
   ASSERT(row.size() == kStepMetrics.size(), "{} values, {} metrics", row.size(), kStepMetrics.size());
   return row;
 }
@@ -164,6 +172,7 @@ std::vector<double> campaign_row(const CampaignScenario& scenario, const std::ve
                              summary.gpu_hours.mean,
                              summary.wall_hours.mean,
                              summary.host_memory.mean * static_cast<double>(scenario.cluster.gpus_per_node),
+                             static_cast<double>(summary.cadence.interval),
                              summary.useful_steps.mean,
                              summary.failures.mean,
                              summary.interruptions.mean,

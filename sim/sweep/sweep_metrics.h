@@ -17,6 +17,8 @@ namespace moecast {
 enum class SweepKind { Step, Campaign };
 
 enum class MetricUnit { Share, Count, Nanoseconds, Seconds, Hours, ByteCount, ByteRate, Rate, GpuHours, Money };
+/// "ns", "bytes_per_second"; "share", "count" and "money" for what has no unit in a column's name.
+[[nodiscard]] std::string_view name_of(MetricUnit unit);
 
 /// One column of the results.
 struct SweepMetric {

@@ -108,7 +108,7 @@ Result<SweepScenario> point_scenario(const SweepSpec& spec, const SweepPoint& po
     scenario->expect.clear();
     return SweepScenario(std::move(scenario).value());
   }
-  Result<CampaignFile> file = read_campaign(*document);
+  Result<CampaignFile> file = read_campaign(*document, spec.shared.get());
   if (!file.ok()) return file.error();
   file->scenario.name = name;
   if (!spec.common_failures) file->scenario.seed = seed_of(spec, id);
@@ -121,6 +121,23 @@ nlohmann::ordered_json to_json(const SweepScenario& scenario) {
                                  return to_json(CampaignFile{campaign, {}, {}});
                                }},
                     scenario);
+}
+
+std::uint64_t sweep_hash(const SweepSpec& spec, const std::vector<SweepPoint>& points, std::string_view salt) {
+  std::string text = fmt::format("{}\n{}\n{}", salt, spec.document.json().dump(), spec.base.json().dump());
+  std::vector<std::vector<bool>> seen;
+  for (const SweepAxis& axis : spec.axes) seen.emplace_back(axis.size());
+  for (std::size_t id = 0; id < points.size(); ++id) {
+    bool is_new = id == 0;  // the first point with some value of an axis
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      if (!points[id][i] || seen[i][*points[id][i]]) continue;
+      seen[i][*points[id][i]] = is_new = true;
+    }
+    if (!is_new) continue;
+    const Result<SweepScenario> scenario = point_scenario(spec, points[id], static_cast<std::int64_t>(id));
+    text += scenario.ok() ? to_json(*scenario).dump() : scenario.error().text();
+  }
+  return stream_of(text);
 }
 
 std::string point_text(const SweepSpec& spec, const SweepPoint& point) {

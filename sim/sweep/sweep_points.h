@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -34,6 +35,11 @@ using SweepScenario = std::variant<Scenario, CampaignScenario>;
 
 /// Fully resolved: `moecast simulate` of it gives the point's results again.
 [[nodiscard]] nlohmann::ordered_json to_json(const SweepScenario& scenario);
+
+/// Changes with everything that results depend on: the sweep, its base, and what base and axes name (profiles, models),
+/// read. `salt` stands for the program.
+[[nodiscard]] std::uint64_t sweep_hash(const SweepSpec& spec, const std::vector<SweepPoint>& points,
+                                       std::string_view salt);
 
 /// "interval 50, persist 4": the axes that apply.
 [[nodiscard]] std::string point_text(const SweepSpec& spec, const SweepPoint& point);

@@ -31,11 +31,11 @@ std::optional<Magnitude> magnitude_of_text(const std::string& text) {
     std::optional<double> (*parse)(std::string_view);
   };
   static constexpr std::array kFamilies = {
-      Family{"time", [](std::string_view t) { return parsed(parse_duration(t)); }},
+      Family{"ns", [](std::string_view t) { return parsed(parse_duration(t)); }},
       Family{"bytes", [](std::string_view t) { return parsed(parse_bytes(t)); }},
-      Family{"bytes per second", [](std::string_view t) { return parsed(parse_bytes_per_second(t)); }},
-      Family{"operations", [](std::string_view t) { return parsed(parse_flops(t)); }},
-      Family{"operations per second", [](std::string_view t) { return parsed(parse_flops_per_second(t)); }}};
+      Family{"bytes_per_second", [](std::string_view t) { return parsed(parse_bytes_per_second(t)); }},
+      Family{"flop", [](std::string_view t) { return parsed(parse_flops(t)); }},
+      Family{"flop_per_second", [](std::string_view t) { return parsed(parse_flops_per_second(t)); }}};
   for (const Family& family : kFamilies) {
     if (const std::optional<double> value = family.parse(text)) return Magnitude{*value, std::string(family.name)};
   }

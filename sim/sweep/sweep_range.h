@@ -11,11 +11,10 @@
 
 namespace moecast {
 
-/// The number that a JSON value means: itself, or that of a text with a unit, in the unit's base (nanoseconds, bytes,
-/// bytes/s, FLOP, FLOP/s). `family` tells such bases apart; it is empty for plain numbers.
+/// The number that a JSON value means: itself, or that of a text with a unit, in the unit's base.
 struct Magnitude {
   double value = 0;
-  std::string family;
+  std::string family;  // "ns", "bytes", "bytes_per_second", "flop", "flop_per_second"; empty: a plain number
 };
 [[nodiscard]] std::optional<Magnitude> magnitude_of(const nlohmann::ordered_json& value);
 

@@ -43,6 +43,10 @@ std::vector<const SweepRow*> SweepRows::newest() const {
   return out;
 }
 
+std::string pretty_value(const SweepSpec& spec, const SweepRow& row, std::size_t metric) {
+  return pretty_metric(row.values[metric], spec.metric(metric).unit);
+}
+
 double excess(const SweepConstraint& constraint, const SweepRow& row) {
   const double value = row.values[constraint.metric];
   const double over = constraint.at_most ? value - constraint.limit : constraint.limit - value;

@@ -41,6 +41,9 @@ class SweepRows {
   std::map<SweepRequest, SweepRow> rows_;
 };
 
+/// A value of a row, for people: "3.75 %".
+[[nodiscard]] std::string pretty_value(const SweepSpec& spec, const SweepRow& row, std::size_t metric);
+
 /// By how much of its limit a row misses a constraint; 0 or less: it is met.
 [[nodiscard]] double excess(const SweepConstraint& constraint, const SweepRow& row);
 /// The row is valid and meets every constraint.

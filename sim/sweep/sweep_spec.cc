@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,7 +10,6 @@
 
 #include "base/json_reader.h"
 #include "base/nearest.h"
-#include "base/random.h"
 #include "sim/campaign/campaign_json.h"
 #include "sim/scenario.h"
 
@@ -123,6 +123,13 @@ void read_replicas(JsonReader& reader, SweepSpec& spec) {
   spec.common_failures = reader.choice("failures", kFailures, std::optional(spec.common_failures));
 }
 
+/// Columns of the results that are not axes.
+std::set<std::string> column_names(SweepKind kind) {
+  std::set<std::string> out = {"point", "replicas", "feasible", "problem"};
+  for (const SweepMetric& metric : sweep_metrics(kind)) out.insert(metric.column());
+  return out;
+}
+
 /// The base with every default and everything that it names.
 Result<Json> resolved(const JsonDocument& base, SweepKind kind) {
   if (kind == SweepKind::Campaign) {
@@ -177,8 +184,10 @@ Status expand_ranges(JsonDocument& document, const std::vector<ExpandedRange>& e
 
 }  // namespace
 
-std::uint64_t SweepSpec::hash(std::string_view salt) const {
-  return stream_of(fmt::format("{}\n{}\n{}", salt, document.json().dump(), base.json().dump()));
+std::string limit_text(const SweepSpec& spec, const SweepConstraint& constraint) {
+  const SweepMetric& metric = spec.metric(constraint.metric);
+  return fmt::format("{} {} {}", metric.name, constraint.at_most ? "at most" : "at least",
+                     pretty_metric(constraint.limit, metric.unit));
 }
 
 Result<SweepSpec> read_sweep(JsonDocument document) {
@@ -205,7 +214,7 @@ Result<SweepSpec> read_sweep(JsonDocument document) {
                  .objective = {},
                  .constraints = {},
                  .search = {}};
-  spec.axes = read_axes(reader, expanded);
+  spec.axes = read_axes(reader, column_names(spec.kind), expanded);
   spec.where = read_conditions(reader, "where");
   read_replicas(reader, spec);
   spec.skip_invalid = reader.choice("invalid", kInvalid, std::optional(spec.skip_invalid));

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json_document.h"
 #include "base/result.h"
+#include "sim/campaign/workload_results.h"
 #include "sim/sweep/sweep_axis.h"
 #include "sim/sweep/sweep_metrics.h"
 
@@ -65,12 +67,15 @@ struct SweepSpec {
   SweepObjective objective;
   std::vector<SweepConstraint> constraints;
   SweepSearch search;
+  /// Steps and sizes that points share; the cache is the only part of a sweep that changes. Any thread may use it.
+  std::unique_ptr<WorkloadResults> shared = std::make_unique<WorkloadResults>();
 
   [[nodiscard]] const SweepMetric& metric(std::size_t index) const { return sweep_metrics(kind)[index]; }
-  /// Changes with anything that a result depends on and that stands in the sweep, its base, or what that names; `salt`
-  /// stands for the rest (the program's version).
-  [[nodiscard]] std::uint64_t hash(std::string_view salt) const;
+  [[nodiscard]] const SweepMetric& objective_metric() const { return metric(objective.metric); }
 };
+
+/// For people: "plt at most 3.75 %".
+[[nodiscard]] std::string limit_text(const SweepSpec& spec, const SweepConstraint& constraint);
 
 /// Takes the sweep document over. BadInput with every problem.
 [[nodiscard]] Result<SweepSpec> read_sweep(JsonDocument document);

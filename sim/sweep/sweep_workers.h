@@ -11,9 +11,11 @@
 namespace moecast {
 
 /// The results of one request: a pure function of the sweep. `threads` share the replicas of the point. BadInput if the
-/// point is no valid scenario (with `skip_invalid`: a row that says so).
+/// point is no valid scenario (with `skip_invalid`: a row that says so); Interrupted if stop() came true between
+/// replicas.
 [[nodiscard]] Result<SweepRow> evaluate_point(const SweepSpec& spec, const std::vector<SweepPoint>& points,
-                                              const SweepRequest& request, unsigned threads);
+                                              const SweepRequest& request, unsigned threads,
+                                              const std::function<bool()>& stop);
 
 /// What takes a row as soon as it is there; never called by two threads at a time. An error ends the evaluation.
 using TakeRow = std::function<Status(SweepRow)>;
@@ -23,7 +25,7 @@ class SweepWorkers {
  public:
   virtual ~SweepWorkers() = default;
   /// Evaluates all requests, in any order. Begins no more once stop() is true (any thread asks) or something failed,
-  /// and returns when those in flight are done; the first error.
+  /// gives up those in flight, and returns the first error.
   [[nodiscard]] virtual Status evaluate(std::span<const SweepRequest> requests, const TakeRow& take,
                                         const std::function<bool()>& stop) = 0;
 };

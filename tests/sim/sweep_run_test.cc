@@ -29,7 +29,8 @@ SweepRows run_all(const SweepSpec& spec, unsigned threads, SweepJournal* journal
 }
 
 SweepJournal opened(const fs::path& path, const SweepSpec& spec) {
-  Result<SweepJournal> journal = SweepJournal::open(path, spec.hash("test"), sweep_metrics(spec.kind).size());
+  Result<SweepJournal> journal =
+      SweepJournal::open(path, sweep_hash(spec, points_of(spec), "test"), sweep_metrics(spec.kind).size());
   EXPECT_TRUE(journal.ok()) << (journal.ok() ? "" : journal.error().text());
   return std::move(journal).value();
 }
@@ -55,6 +56,27 @@ TEST(Sweep, ARowIsWhatItsResolvedScenarioSimulatesTo) {
     const CampaignSummary summary = summarize(again->scenario, run_replicas(again->scenario, 1));
     EXPECT_DOUBLE_EQ(rows.find({7, 2})->values[0], summary.goodput.mean);
   }
+}
+
+TEST(Sweep, AStepIsSimulatedOnceForAllPointsThatShareIt) {
+  const std::string base = R"({"name": "b", "campaign": {
+      "workload": {"model": ")" MOECAST_SOURCE_DIR R"(/models/zoo/gpt_125m_8e.json",
+                   "parallel": {"data": 8, "expert": 8, "zero_stage": 2},
+                   "batch": {"micro_batch": 8, "sequence": 1024}, "precision": "bf16"},
+      "hardware": "a100_nvlink_8", "training": {"steps": 1000},
+      "checkpoint": {"snapshot_rate": "2 GB/s", "persist_rate": "1 GB/s"},
+      "reliability": "llama3_h100", "policy": {"kind": "pec", "interval": 32, "experts": 2}}})";
+  Result<JsonDocument> document = JsonDocument::parse(R"({"name": "s", "base": )" + base + R"(,
+      "axes": [{"pointer": "/campaign/policy/interval", "values": [10, 20, 50]},
+               {"pointer": "/campaign/policy/experts", "values": [1, 2]},
+               {"pointer": "/campaign/workload/batch/micro_batch", "values": [4, 8]}],
+      "replicas": 1, "objective": {"metric": "goodput", "goal": "max"}})",
+                                                      "sweep.json");
+  const Result<SweepSpec> spec = read_sweep(std::move(document).value());
+  ASSERT_TRUE(spec.ok()) << error_of(spec);
+  EXPECT_EQ(run_all(*spec, 3).size(), 12U);
+  EXPECT_EQ(spec->shared->step_count(), 2U);  // one for each batch
+  EXPECT_EQ(spec->shared->size_count(), 4U);  // for each batch and K
 }
 
 TEST(Sweep, FailuresAreCommonOrEachPointsOwn) {
@@ -229,13 +251,13 @@ TEST(SweepJournal, RefusesWhatIsNotItsOwn) {
   };
   {
     const SweepJournal held = opened(path, spec);
-    EXPECT_NE(error(spec.hash("test")).find("another moecast is at work"), std::string::npos);
+    EXPECT_NE(error(sweep_hash(spec, points_of(spec), "test")).find("another moecast is at work"), std::string::npos);
   }
   EXPECT_NE(error(1).find("is the journal of another sweep"), std::string::npos);
   std::ofstream(path, std::ios::trunc) << "my diary\n";
-  EXPECT_NE(error(spec.hash("test")).find("not the journal of a sweep"), std::string::npos);
+  EXPECT_NE(error(sweep_hash(spec, points_of(spec), "test")).find("not the journal of a sweep"), std::string::npos);
   std::ofstream(path, std::ios::trunc) << "my diary";
-  EXPECT_NE(error(spec.hash("test")).find("not the journal of this sweep"), std::string::npos);
+  EXPECT_NE(error(sweep_hash(spec, points_of(spec), "test")).find("not the journal of this sweep"), std::string::npos);
   EXPECT_EQ(*read_file(path), "my diary");
 }
 
@@ -281,6 +303,15 @@ TEST(SweepJournal, AWriteThatDoesNotFitLeavesItGood) {
   SweepJournal journal = opened(path, spec);
   EXPECT_EQ(journal.take_recovered().size(), static_cast<std::size_t>(written));
   EXPECT_EQ(journal.damaged_count(), 0U);
+}
+
+TEST(Sweep, APointStopsBetweenItsReplicas) {
+  const SweepSpec spec = small_sweep();
+  int asked = 0;
+  const Result<SweepRow> row = evaluate_point(spec, points_of(spec), {7, 1000}, 1, [&] { return ++asked > 3; });
+  ASSERT_FALSE(row.ok());
+  EXPECT_EQ(row.error().kind, ErrorKind::Interrupted);
+  EXPECT_EQ(asked, 4);
 }
 
 TEST(Sweep, StopsWhenToldAndGoesOnLater) {

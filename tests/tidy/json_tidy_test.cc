@@ -12,6 +12,7 @@
 #include "runtime/trainer/train_config.h"
 #include "sim/campaign/campaign_json.h"
 #include "sim/scenario.h"
+#include "sim/sweep/sweep_points.h"
 #include "tests/tidy/tree_testing.h"
 
 // Every JSON file that comes with moecast is what its folder says.
@@ -34,6 +35,16 @@ std::string problem_of(const Result<T>& result) {
   return result.ok() ? std::string() : result.error().text();
 }
 
+/// Every point of a sweep is a scenario (but for those that it skips).
+Status load_sweep(const fs::path& path) {
+  Result<JsonDocument> document = JsonDocument::read(path);
+  if (!document.ok()) return document.error();
+  const Result<SweepSpec> spec = read_sweep(std::move(document).value());
+  if (!spec.ok()) return spec.error();
+  const Result<std::vector<SweepPoint>> points = sweep_points(*spec);
+  return points.ok() ? check_points(*spec, *points, 2) : Status(points.error());
+}
+
 Status load_experiment(const fs::path& path) {
   const Result<JsonDocument> document = JsonDocument::read(path);
   if (!document.ok()) return document.error();
@@ -48,6 +59,7 @@ Status load_experiment(const fs::path& path) {
     const Result<PlanDocument> plan = read_plan_document(*document);
     return plan.ok() ? Status() : Status(plan.error());
   }
+  if (json.contains("axes")) return load_sweep(path);
   if (json.contains("campaign")) {
     const Result<CampaignFile> campaign = load_campaign(path);
     return campaign.ok() ? Status() : Status(campaign.error());

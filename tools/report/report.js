@@ -1,44 +1,6 @@
 'use strict';
-// Draws the report from the JSON in the page. Text only ever goes in through textContent.
+// Draws runs and their timelines, and finishes the page.
 (() => {
-const data = JSON.parse(document.getElementById('data').textContent);
-const byId = (id) => document.getElementById(id);
-
-// ---------------------------------------------------------------------------------------------- small helpers
-
-function element(tag, attributes = {}, ...children) {
-  const out = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) out.setAttribute(name, value === true ? '' : value);
-  }
-  for (const child of children) out.append(child);
-  return out;
-}
-
-function svg(tag, attributes = {}, text = '') {
-  const out = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) out.setAttribute(name, value);
-  if (text) out.textContent = text;
-  return out;
-}
-
-const digits = (value) => (value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2));
-
-function time(ns) {  // three digits, for people
-  if (ns === null || ns === undefined) return '–';
-  if (ns >= 999.5e6) return digits(ns / 1e9) + ' s';
-  if (ns >= 999.5e3) return digits(ns / 1e6) + ' ms';
-  if (ns >= 999.5) return digits(ns / 1e3) + ' µs';
-  return ns + ' ns';
-}
-
-function percent(fraction, signed = false) {
-  if (fraction === null || fraction === undefined) return '–';
-  const value = 100 * fraction;
-  const text = Math.abs(value) < 9.95 ? Math.abs(value).toFixed(1) : Math.abs(value).toFixed(0);
-  return (value < 0 ? '−' : signed ? '+' : '') + text + ' %';
-}
-
 const KINDS = {  // colour and what it is
   Embed: ['#8793a8', 'embedding'], Attention: ['#4c7bd0', 'attention'], Mlp: ['#2a9d8f', 'dense FFN'],
   SharedExpert: ['#6fb35a', 'shared expert'], Gate: ['#b8619e', 'gate'], Encode: ['#9a67d8', 'encode'],
@@ -58,6 +20,7 @@ function runs() {
 }
 
 function headline() {
+  if (data.sweep) return data.sweep.headline;
   const verdict = data.verdict;
   const count = data.variants.length;
   if (!verdict) {
@@ -74,6 +37,7 @@ function headline() {
 }
 
 function leadText() {
+  if (data.sweep) return data.sweep.lead;
   const pairs = data.variants.filter((variant) => shown(variant.measured) && shown(variant.predicted));
   if (pairs.length === 0) return '';
   const worst = pairs.reduce((a, b) => (Math.abs(b.step_time_error) > Math.abs(a.step_time_error) ? b : a));
@@ -99,6 +63,7 @@ function facts() {
   if (measured.some((run) => run.paced)) add('paced link: communication is deliberately slow', 'warn');
   const seeded = measured.length > 0 ? measured : runs();
   for (const seed of new Set(seeded.map((run) => run.seed))) add(`seed ${seed}`);
+  if (data.sweep) data.sweep.facts.forEach((fact) => add(fact));
   for (const revision of new Set(runs().map((run) => run.revision).filter(Boolean))) add(`revision ${revision}`);
   return out;
 }
@@ -114,11 +79,6 @@ function drawHead() {
 
 // ---------------------------------------------------------------------------------------------- step table and bars
 
-function table(target, headings, rows) {
-  target.replaceChildren(element('thead', {}, ...headings), element('tbody', {}, ...rows));
-}
-
-const cell = (text, attributes = {}) => element('td', attributes, text);
 const metric = (run, name) => (shown(run) ? run.metrics[name] : null);
 
 function drawStepBars() {
@@ -254,19 +214,8 @@ function showTooltip(event, which, index) {
                 ['start', time(timeline.start_ns[index])], [which, time(own)]];
   const counterpart = medianDuration(other, operator.name);
   if (counterpart !== null) rows.push([`${other} (median rank)`, time(counterpart)]);
-  const tip = byId('tooltip');
-  tip.replaceChildren(element('strong', {}, operator.name),
-                      element('span', {class: 'soft'}, `${label(operator.kind)}, ${operator.phase.replace('_', ' ')}`),
-                      element('dl', {}, ...rows.flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, value)])));
-  tip.hidden = false;
-  const box = tip.getBoundingClientRect();
-  const x = event.clientX + 14 + box.width > innerWidth ? event.clientX - 14 - box.width : event.clientX + 14;
-  const y = event.clientY + 14 + box.height > innerHeight ? event.clientY - 14 - box.height : event.clientY + 14;
-  tip.style.left = `${Math.max(0, x)}px`;
-  tip.style.top = `${Math.max(0, y)}px`;
+  placeTooltip(event, operator.name, `${label(operator.kind)}, ${operator.phase.replace('_', ' ')}`, rows);
 }
-
-const hideTooltip = () => { byId('tooltip').hidden = true; };
 
 /// One run's lanes; returns the y below them. `x` maps nanoseconds to pixels, clamped to the plot.
 function drawRun(root, which, top, width, x, view) {
@@ -487,14 +436,8 @@ function selectVariant(index) {
 
 // ---------------------------------------------------------------------------------------------- loss
 
-const SERIES = ['#3f6fd8', '#e0802b', '#2a9d6f', '#b0489b', '#8a6bd1', '#b58900', '#c8504b', '#5b7083'];
 const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 let lossPlot = null;
-let printing = false;  // paper is white whatever the screen's theme; the canvas cannot follow a style sheet by itself
-const PAPER = {'--soft': '#444', '--grid': '#e4e4e4'};
-const css = (name) =>
-  (printing ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim());
-
 function lossVariants() {
   return data.variants.filter((variant) => Array.isArray(variant.loss) && variant.loss.length > 0);
 }
@@ -515,8 +458,7 @@ function drawLossChart() {
     series.push({label: 'unigram entropy', stroke: () => css('--soft'), width: 1.5, dash: [6, 5], points: {show: false},
                  value: (_, v) => (v === null ? '–' : v.toFixed(3))});
   }
-  const axis = {stroke: () => css('--soft'), grid: {stroke: () => css('--grid'), width: 1}, ticks: {show: false},
-                font: '12px system-ui, sans-serif', labelFont: '12px system-ui, sans-serif'};
+  const axis = plotAxis();
   const target = byId('loss-chart');
   target.replaceChildren();
   lossPlot = new uPlot({width: Math.max(320, target.clientWidth), height: 300, series,
@@ -555,8 +497,10 @@ function show(id, draw) {
 }
 
 drawHead();
-show('steps', () => { drawStepBars(); drawStepTable(); });
-show('timelines', () => selectVariant(0));
+if (data.variants.length > 0) {
+  show('steps', () => { drawStepBars(); drawStepTable(); });
+  show('timelines', () => selectVariant(0));
+}
 if (lossVariants().length > 0) show('loss', () => { drawLossChart(); drawLossTable(); });
 if (data.profile) show('profile', drawProfile);
 
@@ -566,13 +510,9 @@ let lastWidth = innerWidth;
 addEventListener('resize', () => {
   if (innerWidth === lastWidth) return;
   lastWidth = innerWidth;
-  drawTimeline();
+  if (data.variants.length > 0) drawTimeline();
   if (lossPlot) lossPlot.setSize({width: Math.max(320, byId('loss-chart').clientWidth), height: 300});
 });
-const redrawCanvas = () => { if (lossPlot) lossPlot.redraw(false, true); };
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawCanvas);
-const print = (on) => { printing = on; redrawCanvas(); };
-addEventListener('beforeprint', () => print(true));
-addEventListener('afterprint', () => print(false));
+onRedraw(() => { if (lossPlot) lossPlot.redraw(false, true); });
 document.documentElement.dataset.drawn = 'yes';
 })();
