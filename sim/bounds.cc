@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 
 #include "base/overloaded.h"
 #include "hwprofiles/topology.h"
+#include "sim/cut_bounds.h"
 
 namespace moecast {
 namespace {
@@ -60,12 +62,20 @@ double least_port_bytes(const Communication& call, std::int64_t ranks) {
   return call.collective == Collective::AllReduce ? bytes / 2 : bytes;
 }
 
-}  // namespace
+/// Of an operator's work as planned, what a rank surely has: its weights do not shrink with its rows.
+double least_part(const Operator& op, Rank rank, const ParallelLayout& layout, const ExpertLoads& loads) {
+  if (op.kind != OpKind::Expert || loads.empty()) return 1;
+  const auto found = loads.find({op.layer.value(), op.second_routing});
+  if (found == loads.end()) return 1;
+  return std::min(1.0, found->second.factor(layout.position(Group::Expert, rank)));
+}
 
-Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware) {
+/// Bounds of every stage's operators that hold on all ranks: [stage][operator].
+std::vector<std::vector<Bound>> operator_bounds(const Timeline& timeline, const ParallelLayout& layout,
+                                                const HardwareProfile& hardware) {
   const double attached = widest_attachment(
       hardware, std::max(hardware.node.all_to_all.bandwidth, hardware.node.all_reduce.bandwidth).value());
-  std::vector<std::vector<Bound>> bounds;  // by stage and operator
+  std::vector<std::vector<Bound>> bounds;
   for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
     const StepPlan& plan = timeline.plan_of_stage(stage);
     std::vector<Bound>& of_stage = bounds.emplace_back();
@@ -83,11 +93,43 @@ Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, cons
       of_stage.push_back(bound);
     }
   }
+  return bounds;
+}
+
+/// What a span takes at least on its rank.
+class SpanBounds {
+ public:
+  SpanBounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware,
+             const ExpertLoads& loads)
+      : layout_(layout), loads_(loads), of_operators_(operator_bounds(timeline, layout, hardware)) {
+    if (hardware.cluster && is_bound(hardware, "/cluster/links")) cuts_.emplace(*hardware.cluster, layout);
+  }
+
+  Bound of(const Operator& op, std::int64_t stage, Rank rank) {
+    Bound bound = of_operators_[static_cast<std::size_t>(stage)][op.id.index()];
+    bound.seconds *= least_part(op, rank, layout_, loads_);
+    const bool uneven = !loads_.empty() && (op.kind == OpKind::Dispatch || op.kind == OpKind::Combine);
+    if (!cuts_ || !op.communication || uneven) return bound;
+    return larger(bound, {cuts_->least_seconds(*op.communication, rank), "what must leave a part of the cluster"});
+  }
+
+ private:
+  const ParallelLayout& layout_;
+  const ExpertLoads& loads_;
+  std::vector<std::vector<Bound>> of_operators_;
+  std::optional<CutBounds> cuts_;
+};
+
+}  // namespace
+
+Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware,
+                    const ExpertLoads& loads) {
+  SpanBounds bounds(timeline, layout, hardware, loads);
   for (const Span& span : timeline.spans) {
     const std::int64_t stage = timeline.stage_of(span.rank);
-    const Bound& bound = bounds[static_cast<std::size_t>(stage)][span.op.index()];
-    if (seconds(span.duration()) >= bound.seconds * kRounding) continue;
     const Operator& op = timeline.plan_of_stage(stage).operators[span.op.index()];
+    const Bound bound = bounds.of(op, stage, span.rank);
+    if (seconds(span.duration()) >= bound.seconds * kRounding) continue;
     return Error{ErrorKind::RunFailed, op.name(),
                  fmt::format("takes {} on rank {}, and {} allows no less than {}: the profile {} holds a time or rate "
                              "that the hardware cannot reach",

@@ -9,6 +9,7 @@
 
 #include "hwprofiles/profile.h"
 #include "hwprofiles/topology.h"
+#include "sim/fair_exchange.h"
 #include "sim/group_traffic.h"
 
 namespace moecast {
@@ -68,6 +69,10 @@ class CollectiveModel {
   /// `gpus`: ascending (point-to-point: sender, receiver), at least two.
   [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus);
   [[nodiscard]] CollectiveCost cost(Collective collective, Bytes buffer, const GroupShape& shape) const;
+  /// An all-to-all whose members send and receive unequal parts of `buffer`, the mean: the phases of the balanced one,
+  /// slower where the busiest link is busier, and the direct one where its messages hold each other up.
+  [[nodiscard]] CollectiveCost uneven_all_to_all(Bytes buffer, const GroupShape& shape,
+                                                 std::span<const std::int32_t> gpus, const MemberWeights& weights);
 
  private:
   [[nodiscard]] std::optional<CollectiveCost> measured(Collective collective, Bytes buffer, const GroupShape& s) const;
@@ -76,12 +81,14 @@ class CollectiveModel {
   [[nodiscard]] CollectiveCost all_to_all(Algorithm algorithm, Bytes buffer, const GroupShape& s) const;
   [[nodiscard]] CollectiveCost stepwise(Algorithm algorithm, Protocol protocol, Collective collective, Bytes buffer,
                                         const GroupShape& s) const;
-  [[nodiscard]] double rate(Pattern pattern, double scale, Bytes buffer, const GroupShape& s) const;
+  /// Of the slowest link, loaded as GroupTraffic::heaviest_load says.
+  [[nodiscard]] double rate(const std::vector<double>& heaviest_load, double scale, Bytes buffer) const;
 
   const Topology& topology_;
   AlgorithmChoice choice_;
   std::int64_t domain_gpus_ = 1;
   TrafficBuilder builder_;
+  std::optional<FairExchange> fair_;  // of uneven exchanges
   GroupTraffic traffic_;
 };
 

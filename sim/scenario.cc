@@ -116,6 +116,7 @@ Result<Scenario> read_scenario(const JsonDocument& document, std::optional<Hardw
   scenario.steps = reader.integer("steps", 1, kMaxSteps, scenario.steps);
   scenario.seed = static_cast<std::uint64_t>(reader.integer("seed", 0, std::numeric_limits<std::int64_t>::max(), 0));
   if (reader.has("slowdown")) scenario.slowdown = reader.numbers("slowdown", 0.01, 100);
+  scenario.routing = read_routing(reader, scenario.workload);
   scenario.expect = read_expectations(reader);
   read_cluster_keys(reader, scenario);
   if (reader.good()) check_together(reader, scenario);
@@ -131,6 +132,7 @@ Json to_json(const Scenario& scenario) {
   json["steps"] = scenario.steps;
   json["seed"] = scenario.seed;
   if (!scenario.slowdown.empty()) json["slowdown"] = scenario.slowdown;
+  if (scenario.routing) json["routing"] = to_json(*scenario.routing);
   for (const auto& [collective, algorithm] : scenario.algorithms) {
     json["algorithms"][std::string(to_text(collective))] = to_text(algorithm);
   }
@@ -143,12 +145,15 @@ Json to_json(const Scenario& scenario) {
   return json;
 }
 
-Result<Timeline> simulate(const Scenario& scenario) {
-  const ParallelLayout& layout = scenario.workload.layout;
-  Result<std::vector<StepPlan>> stages =
-      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
-  RETURN_IF_ERROR(stages);
-  PlanCosts costs = plan_costs(*stages, layout, scenario.hardware);
+namespace {
+
+ExpertLoads loads_of(const Scenario& scenario) {
+  if (!scenario.routing) return {};
+  return draw_loads(*scenario.routing, scenario.workload, scenario.seed);
+}
+
+PlanCosts costs_of(const Scenario& scenario, std::span<const StepPlan> stages, const ExpertLoads& loads) {
+  PlanCosts costs = plan_costs(stages, scenario.workload.layout, scenario.hardware);
   costs.algorithms = scenario.algorithms;
   for (const DegradedLink& link : scenario.degraded) {
     const auto part = std::find_if(scenario.hardware.cluster->parts.begin(), scenario.hardware.cluster->parts.end(),
@@ -157,10 +162,30 @@ Result<Timeline> simulate(const Scenario& scenario) {
     costs.degraded.emplace_back(costs.topology->uplink(index, link.gpu), link.factor);
     costs.degraded.emplace_back(costs.topology->downlink(index, link.gpu), link.factor);
   }
-  Timeline timeline = execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
-                                          {scenario.steps, scenario.slowdown, scenario.fold});
-  RETURN_IF_ERROR(check_bounds(timeline, layout, scenario.hardware));
+  charge_loads(loads, stages, scenario.workload, scenario.hardware, costs);
+  return costs;
+}
+
+Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std::vector<PathStep>* critical_path) {
+  const ParallelLayout& layout = scenario.workload.layout;
+  Result<std::vector<StepPlan>> stages =
+      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
+  RETURN_IF_ERROR(stages);
+  PlanCosts costs = costs_of(scenario, *stages, loads);
+  return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
+                             {scenario.steps, scenario.slowdown, scenario.fold}, critical_path);
+}
+
+}  // namespace
+
+Result<Timeline> simulate(const Scenario& scenario, std::vector<PathStep>* critical_path) {
+  const ExpertLoads loads = loads_of(scenario);
+  Result<Timeline> timeline = execute(scenario, loads, critical_path);
+  RETURN_IF_ERROR(timeline);
+  RETURN_IF_ERROR(check_bounds(*timeline, scenario.workload.layout, scenario.hardware, loads));
   return timeline;
 }
+
+Result<Timeline> simulate_unbounded(const Scenario& scenario) { return execute(scenario, loads_of(scenario), nullptr); }
 
 }  // namespace moecast

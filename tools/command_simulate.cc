@@ -17,6 +17,7 @@
 #include "tools/output.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
+#include "tools/step_explanation.h"
 #include "tools/step_summary.h"
 #include "tools/table.h"
 
@@ -74,6 +75,10 @@ std::string summary(const Scenario& scenario, const Timeline& timeline, const St
   Table table({{""}, {""}});
   table.row({"hardware", fmt::format("{}, {} ranks", scenario.hardware.name, timeline.rank_count)});
   table.row({"step", pretty(metrics.step_time)});
+  if (scenario.routing) {
+    table.row(
+        {"routing", describe(*scenario.routing, draw_loads(*scenario.routing, scenario.workload, scenario.seed))});
+  }
   add_communication_rows(timeline, table);
   table.row({"time", attribution_text(attribute(timeline))});
   if (const Bytes device = scenario.hardware.device.memory; device.count() > 0) {
@@ -108,13 +113,22 @@ Status simulate_step(const CommandContext& context, const JsonDocument& document
   if (!scenario.ok()) return scenario.error();
   scenario->fold = !context.arguments.flag("no-fold");
   const auto begin = std::chrono::steady_clock::now();
-  const Result<Timeline> timeline = simulate(*scenario);
+  StepExplanation explanation;
+  const bool explains = context.arguments.flag("explain");
+  const Result<Timeline> timeline = simulate(*scenario, explains ? &explanation.path : nullptr);
   const auto end = std::chrono::steady_clock::now();
   if (!timeline.ok()) return timeline.error();
-  const Json result = summary_json(*scenario, *timeline);
+  Json result = summary_json(*scenario, *timeline);
   const auto summed = std::chrono::steady_clock::now();
+  if (explains) {
+    Result<std::vector<WhatIf>> helps = what_helps(*scenario);
+    RETURN_IF_ERROR(helps);
+    explanation.helps = std::move(helps).value();
+    result["explanation"] = to_json(explanation, *timeline);
+  }
   RETURN_IF_ERROR(write_results(context, *scenario, *timeline, result));
   context.print(summary(*scenario, *timeline, context.style));
+  if (explains) context.print(to_text(explanation, *timeline, context.style));
   if (context.arguments.flag("timing")) {
     const auto elapsed = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
     context.print(timing_line(*timeline, elapsed(begin, end), elapsed(end, summed)));
@@ -130,15 +144,17 @@ Status run(const CommandContext& context) {
 }
 
 std::vector<OptionSpec> options() {
-  std::vector<OptionSpec> all = {output_folder_option(false),
-                                 force_option(),
-                                 set_option(),
-                                 {.name = "profile",
-                                  .kind = ValueKind::Text,
-                                  .value = "PROFILE",
-                                  .help = "a built-in hardware profile or a file, instead of the scenario's"},
-                                 {.name = "no-fold", .help = "simulate every rank, also those that are alike"},
-                                 {.name = "timing", .help = "print how long the simulation took"}};
+  std::vector<OptionSpec> all = {
+      output_folder_option(false),
+      force_option(),
+      set_option(),
+      {.name = "profile",
+       .kind = ValueKind::Text,
+       .value = "PROFILE",
+       .help = "a built-in hardware profile or a file, instead of the scenario's"},
+      {.name = "no-fold", .help = "simulate every rank, also those that are alike"},
+      {.name = "explain", .help = "print what each operator of the critical path waited for, and what would help"},
+      {.name = "timing", .help = "print how long the simulation took"}};
   for (OptionSpec& each : campaign_options()) all.push_back(std::move(each));
   return all;
 }

@@ -253,6 +253,7 @@ TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   hardware.device.peak = FlopsPerSecond(1e12);
   Timeline timeline;
   Operator op;
+  op.id = OpId(0);
   op.kind = OpKind::Mlp;
   op.layer = LayerId(3);
   op.work = {GemmWork{1000, 1000, 1000}};  // 2 ms at the peak
@@ -264,6 +265,31 @@ TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   ASSERT_FALSE(beyond.ok());
   EXPECT_EQ(beyond.error().kind, ErrorKind::RunFailed);
   EXPECT_EQ(beyond.error().place, "L3.Mlp.F");
+}
+
+TEST(Bounds, BytesThatMustLeaveANodeTakeTheirTime) {
+  HardwareProfile hardware = on(rail_cluster(4));
+  hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
+  ParallelLayout layout;
+  layout.data = layout.expert = 32;
+  Timeline timeline;
+  timeline.rank_count = 32;
+  Operator op;
+  op.id = OpId(0);
+  op.kind = OpKind::Dispatch;
+  op.lane = Lane::Comm;
+  op.layer = LayerId(1);
+  op.communication = Communication{Collective::AllToAll, Group::Expert, Bytes(8'000'000)};
+  timeline.plan.operators = {op};
+  // Eight ranks send three quarters of 8 MB out of their node over eight links of 10 GB/s: 0.6 ms. NVLink alone would
+  // allow 0.08 ms.
+  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(Duration(700'000))}};
+  EXPECT_TRUE(check_bounds(timeline, layout, hardware).ok());
+  timeline.spans[0].end = Instant(Duration(400'000));
+  const Status beyond = check_bounds(timeline, layout, hardware);
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_EQ(beyond.error().place, "L1.Dispatch.F");
+  EXPECT_NE(beyond.error().message.find("leave a part of the cluster"), std::string::npos) << beyond.error().message;
 }
 
 }  // namespace
