@@ -32,15 +32,24 @@ bool is_bound(const HardwareProfile& hardware, const std::string& pointer) {
   return source == nullptr || source->kind != SourceKind::Measured;
 }
 
-Bound of_work(const Work& work, const HardwareProfile& hardware, std::int64_t bytes_per_element) {
-  const DeviceProfile& device = hardware.device;
-  const double moved = bytes(work, bytes_per_element).value();
-  Bound bound;
-  if (is_bound(hardware, "/device/peak")) bound = {flops(work).value() / device.peak.value(), "the device's peak"};
-  if (moved >= kCached && is_bound(hardware, "/device/memory_rate"))
-    bound = larger(bound, {moved / device.memory_rate.value(), "the memory's rate"});
-  return bound;
-}
+/// The device's rates, infinite where they are no bounds.
+class DeviceBounds {
+ public:
+  explicit DeviceBounds(const HardwareProfile& hardware) {
+    if (is_bound(hardware, "/device/peak")) peak_ = hardware.device.peak.value();
+    if (is_bound(hardware, "/device/memory_rate")) memory_rate_ = hardware.device.memory_rate.value();
+  }
+
+  [[nodiscard]] Bound of(const Work& work, std::int64_t bytes_per_element) const {
+    const double moved = bytes(work, bytes_per_element).value();
+    const Bound bound = {flops(work).value() / peak_, "the device's peak"};
+    return moved >= kCached ? larger(bound, {moved / memory_rate_, "the memory's rate"}) : bound;
+  }
+
+ private:
+  double peak_ = std::numeric_limits<double>::infinity();
+  double memory_rate_ = std::numeric_limits<double>::infinity();
+};
 
 /// Bytes per second, one direction, that can enter or leave a GPU at most: over one of its attachments.
 double widest_attachment(const HardwareProfile& hardware, double node_bandwidth) {
@@ -48,9 +57,9 @@ double widest_attachment(const HardwareProfile& hardware, double node_bandwidth)
   if (measured) return std::numeric_limits<double>::infinity();
   if (!hardware.cluster) return node_bandwidth;
   double widest = 0;
-  const Topology topology(*hardware.cluster);
-  for (const Topology::Part& part : topology.parts()) {
-    if (!part.below && !part.storage) widest = std::max(widest, part.attachment_bandwidth);
+  for (const ClusterPart& part : hardware.cluster->parts) {
+    const double one = hardware.cluster->links.at(part.link).bandwidth.value();
+    if (part.joins == "gpu" && !part.storage) widest = std::max(widest, one * static_cast<double>(part.links));
   }
   return widest;
 }
@@ -75,6 +84,7 @@ std::vector<std::vector<Bound>> operator_bounds(const Timeline& timeline, const 
                                                 const HardwareProfile& hardware) {
   const double attached = widest_attachment(
       hardware, std::max(hardware.node.all_to_all.bandwidth, hardware.node.all_reduce.bandwidth).value());
+  const DeviceBounds device(hardware);
   std::vector<std::vector<Bound>> bounds;
   for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
     const StepPlan& plan = timeline.plan_of_stage(stage);
@@ -82,7 +92,7 @@ std::vector<std::vector<Bound>> operator_bounds(const Timeline& timeline, const 
     for (const Operator& op : plan.operators) {
       Bound bound;
       for (const Work& work : op.work) {
-        const Bound part = of_work(work, hardware, plan.bytes_per_element);
+        const Bound part = device.of(work, plan.bytes_per_element);
         bound = {bound.seconds + part.seconds, part.by};
       }
       if (op.communication) {

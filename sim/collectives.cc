@@ -89,13 +89,18 @@ Duration CollectiveCost::time() const {
 }
 
 CollectiveModel::CollectiveModel(const Topology& topology, AlgorithmChoice choice)
-    : topology_(topology), choice_(std::move(choice)), domain_gpus_(topology.node_gpus()), builder_(topology) {
+    : topology_(topology), choice_(std::move(choice)), domain_gpus_(topology.node_gpus()) {
   for (const Topology::Part& part : topology.parts()) {
     if (part.link.kind == LinkKind::NvLink && !part.storage) domain_gpus_ = std::max(domain_gpus_, part.span);
   }
 }
 
-GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus) {
+TrafficBuilder& CollectiveModel::traffic_builder() {
+  if (!builder_) builder_.emplace(topology_);
+  return *builder_;
+}
+
+GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus, std::span<const Pattern> patterns) {
   ASSERT(gpus.size() >= 2, "{} members", gpus.size());
   GroupShape s;
   s.ranks = static_cast<std::int64_t>(gpus.size());
@@ -126,13 +131,12 @@ GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus) {
     if (within) s.inside = topology_.parts()[topology_.joint(gpus[i - 1], gpus[i])].link.kind;
   }
   const bool pair = gpus.size() == 2;
-  for (const Pattern pattern : {Pattern::Direct, Pattern::Ring, Pattern::NodeDirect, Pattern::LaneDirect,
-                                Pattern::RailOptimised, Pattern::PointToPoint}) {
+  for (const Pattern pattern : patterns) {
     if (pattern == Pattern::PointToPoint && !pair) continue;
     const bool levels = pattern == Pattern::NodeDirect || pattern == Pattern::LaneDirect;
     if ((levels || pattern == Pattern::RailOptimised) && (s.nodes == 1 || s.per_node == 1)) continue;
     if (gpus.front() > gpus.back() && pattern != Pattern::PointToPoint) continue;
-    builder_.build(pattern, gpus, traffic_);
+    traffic_builder().build(pattern, gpus, traffic_);
     s.heaviest_load[pattern] = traffic_.heaviest_load;
   }
   return s;
@@ -277,7 +281,7 @@ CollectiveCost CollectiveModel::uneven_all_to_all(Bytes buffer, const GroupShape
                                                   std::span<const std::int32_t> gpus, const MemberWeights& weights) {
   CollectiveCost cost = this->cost(Collective::AllToAll, buffer, shape);
   for (CollectivePhase& phase : cost.phases) {
-    builder_.build_uneven(phase.pattern, gpus, weights, traffic_);
+    traffic_builder().build_uneven(phase.pattern, gpus, weights, traffic_);
     phase.rate *= rate(traffic_.heaviest_load, phase.scale, buffer) /
                   rate(shape.heaviest_load.at(phase.pattern), phase.scale, buffer);
     if (phase.pattern != Pattern::Direct) continue;

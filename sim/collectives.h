@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -43,6 +44,9 @@ struct CollectiveCost {
   [[nodiscard]] Duration time() const;  // alone
 };
 
+inline constexpr std::array kAllPatterns = {Pattern::Direct,     Pattern::Ring,          Pattern::NodeDirect,
+                                            Pattern::LaneDirect, Pattern::RailOptimised, Pattern::PointToPoint};
+
 /// What the cost of a collective depends on, for one group of GPUs.
 struct GroupShape {
   std::int64_t ranks = 1;
@@ -67,7 +71,12 @@ class CollectiveModel {
   explicit CollectiveModel(const Topology& topology, AlgorithmChoice choice = {});
 
   /// `gpus`: ascending (point-to-point: sender, receiver), at least two.
-  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus);
+  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus) { return shape(gpus, kAllPatterns); }
+  /// The same with the loads of these patterns alone: enough for cost() of collectives that take no other
+  /// (patterns_of()).
+  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus, std::span<const Pattern> patterns);
+  /// For whoever builds more traffic over the same topology.
+  [[nodiscard]] TrafficBuilder& traffic_builder();
   [[nodiscard]] CollectiveCost cost(Collective collective, Bytes buffer, const GroupShape& shape) const;
   /// An all-to-all whose members send and receive unequal parts of `buffer`, the mean: the phases of the balanced one,
   /// slower where the busiest link is busier, and the direct one where its messages hold each other up.
@@ -87,7 +96,7 @@ class CollectiveModel {
   const Topology& topology_;
   AlgorithmChoice choice_;
   std::int64_t domain_gpus_ = 1;
-  TrafficBuilder builder_;
+  std::optional<TrafficBuilder> builder_;
   std::optional<FairExchange> fair_;  // of uneven exchanges
   GroupTraffic traffic_;
 };

@@ -19,6 +19,14 @@ TrafficBuilder::TrafficBuilder(const Topology& topology)
   for (const JoinedMembers::Cell& cell : joined_.cells()) {
     counts_.emplace_back(static_cast<std::size_t>(cell.key_count));
   }
+  part_of_.resize(loads_.size(), topology.parts().size());
+  for (std::size_t part = 0; part < topology.parts().size(); ++part) {
+    const Topology::Part& of = topology.parts()[part];
+    std::fill_n(part_of_.begin() + of.first_attachment, 2 * of.attachment_count, part);
+    for (std::int64_t gpu = 0; gpu < topology.gpu_count(); ++gpu) {
+      places_.push_back({topology.uplink(part, gpu), topology.inner(part, gpu).value_or(kNone)});
+    }
+  }
 }
 
 void TrafficBuilder::count_members(std::span<const std::int32_t> gpus, int sign) {
@@ -35,11 +43,12 @@ void TrafficBuilder::load(std::int32_t resource, double amount) {
 }
 
 /// `amount` goes up from the GPU to the part and as much comes down.
-void TrafficBuilder::add(std::size_t part, std::int64_t gpu, double amount) {
+void TrafficBuilder::add(std::size_t part, std::int32_t gpu, double amount) {
   for (const std::size_t through : topology_.chain(part)) {
-    load(topology_.uplink(through, gpu), amount);
-    load(topology_.downlink(through, gpu), amount);
-    if (const auto inner = topology_.inner(through, gpu)) load(*inner, through == part ? amount : 2 * amount);
+    const Place& at = place(through, gpu);
+    load(at.up, amount);
+    load(at.up + 1, amount);
+    if (at.inner != kNone) load(at.inner, through == part ? amount : 2 * amount);
   }
 }
 
@@ -94,8 +103,18 @@ void TrafficBuilder::add_ring(std::span<const std::int32_t> gpus) {
   count_members(gpus, -1);
 }
 
+/// As Topology::path().
 void TrafficBuilder::add_path(std::int64_t from, std::int64_t to) {
-  for (const std::int32_t resource : topology_.path(from, to)) load(resource, 1);
+  if (from == to) return;
+  const std::size_t top = topology_.joint(from, to);
+  for (const std::size_t part : topology_.chain(top)) {
+    const Place& sends = place(part, static_cast<std::int32_t>(from));
+    const Place& receives = place(part, static_cast<std::int32_t>(to));
+    load(sends.up, 1);
+    load(receives.up + 1, 1);
+    if (sends.inner != kNone) load(sends.inner, 1);
+    if (receives.inner != kNone && part != top) load(receives.inner, 1);
+  }
 }
 
 void TrafficBuilder::build(Pattern pattern, std::span<const std::int32_t> gpus, GroupTraffic& traffic) {
@@ -160,10 +179,10 @@ void TrafficBuilder::add_uneven(std::span<const std::int32_t> gpus, const Member
       const double sent = scale * weights.sent[i] * std::max(0.0, theirs_received);
       const double received = scale * weights.received[i] * std::max(0.0, theirs_sent);
       for (const std::size_t through : topology_.chain(part)) {
-        load(topology_.uplink(through, gpus[i]), sent);
-        load(topology_.downlink(through, gpus[i]), received);
-        if (const auto inner = topology_.inner(through, gpus[i]))
-          load(*inner, through == part ? sent : sent + received);
+        const Place& at = place(through, gpus[i]);
+        load(at.up, sent);
+        load(at.up + 1, received);
+        if (at.inner != kNone) load(at.inner, through == part ? sent : sent + received);
       }
     }
   }
@@ -232,9 +251,8 @@ void TrafficBuilder::write(GroupTraffic& traffic) {
   for (const std::int32_t resource : loaded_) {
     double& amount = loads_[static_cast<std::size_t>(resource)];
     traffic.uses.push_back({ResourceId(resource), amount});
-    for (std::size_t part = 0; part < topology_.parts().size(); ++part) {
-      const std::int64_t attached = resource - topology_.parts()[part].first_attachment;
-      if (attached < 0 || attached >= 2 * topology_.parts()[part].attachment_count) continue;
+    const std::size_t part = part_of_[static_cast<std::size_t>(resource)];
+    if (part < traffic.heaviest_load.size()) {
       traffic.heaviest_load[part] = std::max(traffic.heaviest_load[part], amount);
     }
     amount = 0;

@@ -52,8 +52,17 @@ class TrafficBuilder {
 
  private:
   [[nodiscard]] double count(std::size_t cell, std::int64_t gpu) const { return counts_[cell][joined_.key(cell, gpu)]; }
+  /// Of a GPU at a part: its uplink (its downlink is the next) and inner capacity, kNone if there is none.
+  struct Place {
+    std::int32_t up = 0;
+    std::int32_t inner = kNone;
+  };
+  static constexpr std::int32_t kNone = -1;
+  [[nodiscard]] const Place& place(std::size_t part, std::int32_t gpu) const {
+    return places_[part * static_cast<std::size_t>(topology_.gpu_count()) + static_cast<std::size_t>(gpu)];
+  }
   void count_members(std::span<const std::int32_t> gpus, int sign);
-  void add(std::size_t part, std::int64_t gpu, double load);
+  void add(std::size_t part, std::int32_t gpu, double load);
   void load(std::int32_t resource, double amount);
   void add_direct(std::span<const std::int32_t> gpus, double unit);
   void add_direct_by(std::span<const std::int32_t> gpus, std::int64_t block, bool by_lane, double unit);
@@ -65,6 +74,8 @@ class TrafficBuilder {
 
   const Topology& topology_;
   JoinedMembers joined_;
+  std::vector<Place> places_;                         // [part][gpu]
+  std::vector<std::size_t> part_of_;                  // by resource; the number of parts: an inner capacity
   std::vector<std::vector<std::int32_t>> counts_;     // [cell][key]: members
   std::vector<std::vector<double>> sent_, received_;  // [cell][key]: sums of weights; of uneven patterns
   std::vector<double> loads_;                         // by resource

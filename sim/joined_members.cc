@@ -9,6 +9,7 @@ JoinedMembers::JoinedMembers(const Topology& topology) : topology_(topology) {
     if (part.rail) rail_lanes_ = part.lanes;
   }
   plan_steps();
+  number_keys();
 }
 
 std::size_t JoinedMembers::cell(std::int64_t block, std::int64_t lanes) {
@@ -63,12 +64,20 @@ void JoinedMembers::plan_steps() {
   }
 }
 
-std::size_t JoinedMembers::key(std::size_t cell, std::int64_t gpu) const {
-  const Cell& of = cells_[cell];
-  const std::int64_t block = gpu / of.block;
-  if (of.lanes == 0) return static_cast<std::size_t>(block);
+void JoinedMembers::number_keys() {
   const std::int64_t node = topology_.node_gpus();
-  return static_cast<std::size_t>(block * of.lanes + gpu % node / (node / of.lanes));
+  for (const Cell& cell : cells_) {
+    std::vector<std::int32_t>& keys = keys_.emplace_back();
+    keys.reserve(static_cast<std::size_t>(topology_.gpu_count()));
+    for (std::int64_t first = 0; first < topology_.gpu_count(); first += cell.block) {
+      const std::int64_t end = std::min(first + cell.block, topology_.gpu_count());
+      const std::int64_t block = first / cell.block;
+      for (std::int64_t gpu = first; gpu < end; ++gpu) {
+        const std::int64_t key = cell.lanes == 0 ? block : block * cell.lanes + gpu % node / (node / cell.lanes);
+        keys.push_back(static_cast<std::int32_t>(key));
+      }
+    }
+  }
 }
 
 }  // namespace moecast

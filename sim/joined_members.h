@@ -41,17 +41,21 @@ class JoinedMembers {
   [[nodiscard]] const std::vector<Cell>& cells() const { return cells_; }
   [[nodiscard]] const std::vector<Steps>& steps() const { return steps_; }  // by part
   /// Number of the set around a GPU.
-  [[nodiscard]] std::size_t key(std::size_t cell, std::int64_t gpu) const;
+  [[nodiscard]] std::size_t key(std::size_t cell, std::int64_t gpu) const {
+    return static_cast<std::size_t>(keys_[cell][static_cast<std::size_t>(gpu)]);
+  }
 
  private:
   [[nodiscard]] std::size_t cell(std::int64_t block, std::int64_t lanes);
   [[nodiscard]] std::size_t common_cell(std::int64_t block, std::int64_t rail_block);
   void plan_steps();
+  void number_keys();
 
   const Topology& topology_;
   std::int64_t rail_lanes_ = 0;  // of the cluster's rails, in one node
   std::vector<Cell> cells_;
   std::vector<Steps> steps_;
+  std::vector<std::vector<std::int32_t>> keys_;  // [cell][gpu]
 };
 
 }  // namespace moecast

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/assert.h"
+#include "sim/binding_links.h"
 #include "sim/collectives.h"
 #include "sim/group_traffic.h"
 
@@ -58,6 +59,10 @@ class Planner {
     }
     plan_.meeting_of.resize(static_cast<std::size_t>(next));
     if (costs.topology) model_.emplace(*costs.topology, costs.algorithms);
+    capacities_ = capacities();
+    numbers_.resize(capacities_.size(), kUnused);
+    binds_.resize(capacities_.size(), true);
+    if (costs.topology) binds_ = binding_links(*costs.topology, costs.degraded);
   }
 
   MeetingPlan run(const std::vector<double>& slowdown, bool fold) && {
@@ -65,7 +70,6 @@ class Planner {
       for (const Operator& op : stages_[stage].operators) place(static_cast<std::int32_t>(stage), op);
     }
     pair_receives();
-    problem_.capacities = capacities();
     color_ranks(slowdown);
     plan_.network = fold_network(problem_, fold);
     for (MeetingOperator& meeting : plan_.meetings) cost_meeting(meeting);
@@ -129,17 +133,26 @@ class Planner {
     return costs_.uneven[static_cast<std::size_t>(uneven)].weights;
   }
 
+  /// Of a resource that can be short.
+  void add_use(std::int32_t resource, double load, GroupUses& uses) {
+    const auto at = static_cast<std::size_t>(resource);
+    if (!binds_[at]) return;
+    if (numbers_[at] == kUnused) {
+      numbers_[at] = static_cast<std::int32_t>(problem_.capacities.size());
+      problem_.capacities.push_back(capacities_[at]);
+    }
+    uses.uses.push_back({ResourceId(numbers_[at]), load});
+  }
+
   /// On one node: the ports of the ranks, full duplex and loaded alike, and the switch.
-  void add_port_uses(std::span<const std::int32_t> members, const PatternKey& key, GroupUses& uses) const {
+  void add_port_uses(std::span<const std::int32_t> members, const PatternKey& key, GroupUses& uses) {
     const auto switch_id = static_cast<std::int32_t>(layout_.world_size());
     const std::vector<double> parts =
         key.uneven ? port_parts(weights(*key.uneven)) : std::vector<double>(members.size(), 1);
     for (std::size_t i = 0; i < members.size(); ++i) {
-      if (parts[i] > 0) uses.uses.push_back({ResourceId(members[i]), parts[i] * key.port_load});
+      if (parts[i] > 0) add_use(members[i], parts[i] * key.port_load, uses);
     }
-    if (costs_.switch_bandwidth) {
-      uses.uses.push_back({ResourceId(switch_id), std::accumulate(parts.begin(), parts.end(), 0.0)});
-    }
+    if (costs_.switch_bandwidth) add_use(switch_id, std::accumulate(parts.begin(), parts.end(), 0.0), uses);
   }
 
   /// Every pattern that an algorithm for the operator's collective could take in these groups.
@@ -152,7 +165,7 @@ class Planner {
     std::vector<Pattern> patterns = {Pattern::Direct};
     if (costs_.topology) {
       const std::int32_t first = of.ordered ? 0 : of.groups.group_of[static_cast<std::size_t>(stage * stage_size())];
-      patterns = patterns_of(collective, model_->shape(of.groups.members_of(first)), costs_.algorithms);
+      patterns = patterns_of(collective, model_->shape(of.groups.members_of(first), {}), costs_.algorithms);
     }
     for (const Pattern pattern : patterns) add_pattern(kind, stage, {pattern, port_load, cost.uneven});
   }
@@ -164,18 +177,17 @@ class Planner {
     GroupKind& of = problem_.kinds[static_cast<std::size_t>(kind)];
     GroupUses uses;
     GroupTraffic traffic;
-    if (costs_.topology && !traffic_builder_) traffic_builder_.emplace(*costs_.topology);
     for (std::int32_t g = 0; g < of.groups.group_count(); ++g) {
       const std::span<const std::int32_t> members = of.groups.members_of(g);
       const bool runs = !key.uneven || members.front() / stage_size() == stage;  // a layer is of one stage
       if (runs && !costs_.topology) add_port_uses(members, key, uses);
       if (runs && costs_.topology) {
         if (key.uneven) {
-          traffic_builder_->build_uneven(key.pattern, members, weights(*key.uneven), traffic);
+          model_->traffic_builder().build_uneven(key.pattern, members, weights(*key.uneven), traffic);
         } else {
-          traffic_builder_->build(key.pattern, members, traffic);
+          model_->traffic_builder().build(key.pattern, members, traffic);
         }
-        uses.uses.insert(uses.uses.end(), traffic.uses.begin(), traffic.uses.end());
+        for (const ResourceUse& use : traffic.uses) add_use(use.resource.value(), use.coefficient, uses);
       }
       uses.first_use.push_back(static_cast<std::int32_t>(uses.uses.size()));
     }
@@ -200,6 +212,7 @@ class Planner {
     }
   }
 
+  /// By resource of the topology or port; those that flows use are numbered anew in the problem.
   [[nodiscard]] std::vector<double> capacities() const {
     if (costs_.topology) {
       std::vector<double> result = costs_.topology->capacities();
@@ -249,6 +262,15 @@ class Planner {
     return static_cast<std::int32_t>(found - known.begin());
   }
 
+  /// With the patterns that collectives in these groups may take.
+  [[nodiscard]] GroupShape shape_of(std::int32_t kind, std::span<const std::int32_t> members) {
+    std::vector<Pattern> patterns;
+    for (const PatternKey& key : patterns_[static_cast<std::size_t>(kind)]) patterns.push_back(key.pattern);
+    std::sort(patterns.begin(), patterns.end());
+    patterns.erase(std::unique(patterns.begin(), patterns.end()), patterns.end());
+    return model_->shape(members, patterns);
+  }
+
   void add_phases(std::size_t at, const MeetingOperator& meeting, std::span<const std::int32_t> members) {
     const OperatorCost& cost = costs_.operators[static_cast<std::size_t>(meeting.operators.front())];
     if (!costs_.topology) {
@@ -267,7 +289,7 @@ class Planner {
     if (is_new) {
       auto shape = shapes_.find({meeting.kind, members.front()});
       if (shape == shapes_.end()) {
-        shape = shapes_.emplace(std::pair(meeting.kind, members.front()), model_->shape(members)).first;
+        shape = shapes_.emplace(std::pair(meeting.kind, members.front()), shape_of(meeting.kind, members)).first;
       }
       const CollectiveCost alone =
           cost.uneven ? model_->uneven_all_to_all(call.buffer, shape->second, members, weights(*cost.uneven))
@@ -284,7 +306,10 @@ class Planner {
   const ParallelLayout& layout_;
   const PlanCosts& costs_;
   std::optional<CollectiveModel> model_;
-  std::optional<TrafficBuilder> traffic_builder_;
+  static constexpr std::int32_t kUnused = -1;
+  std::vector<double> capacities_;     // by resource
+  std::vector<bool> binds_;            // by resource: it can be short
+  std::vector<std::int32_t> numbers_;  // by resource: in the problem
   std::vector<std::int32_t> first_operator_;
   FoldingProblem problem_;
   std::map<KindKey, std::int32_t> kinds_;

@@ -22,6 +22,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kMaxSteps = 1'000'000;
+constexpr std::int64_t kMaxRanks = std::int64_t{1} << 30;
 
 AlgorithmChoice read_algorithms(JsonReader& parent) {
   AlgorithmChoice choice;
@@ -73,6 +74,16 @@ void read_cluster_keys(JsonReader& reader, Scenario& scenario) {
   scenario.degraded = read_degraded(reader, scenario.hardware);
 }
 
+/// "ranks": what the degrees are meant to multiply to.
+void check_ranks(JsonReader& reader, const ParallelLayout& layout, std::int64_t ranks) {
+  if (ranks == layout.world_size()) return;
+  const std::int64_t others = layout.world_size() / layout.data;
+  const std::string fits = ranks % others == 0 ? fmt::format("; data {} would fit", ranks / others) : "";
+  reader.problem("workload", "conflict", fmt::format("degrees that multiply to {} ranks{}", ranks, fits),
+                 fmt::format("data {} x context {} x tensor {} x pipeline {} = {}", layout.data, layout.context,
+                             layout.tensor, layout.pipeline, layout.world_size()));
+}
+
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Scenario& scenario) {
   const std::int64_t ranks = scenario.workload.layout.world_size();
@@ -119,6 +130,9 @@ Result<Scenario> read_scenario(const JsonDocument& document, std::optional<Hardw
   scenario.routing = read_routing(reader, scenario.workload);
   scenario.expect = read_expectations(reader);
   read_cluster_keys(reader, scenario);
+  const std::optional<std::int64_t> ranks =
+      reader.has("ranks") ? std::optional(reader.integer("ranks", 1, kMaxRanks)) : std::nullopt;
+  if (reader.good() && ranks) check_ranks(reader, scenario.workload.layout, *ranks);
   if (reader.good()) check_together(reader, scenario);
   RETURN_IF_ERROR(reader.finish());
   return scenario;
@@ -170,7 +184,7 @@ Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std
   const ParallelLayout& layout = scenario.workload.layout;
   Result<std::vector<StepPlan>> stages =
       build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
-  RETURN_IF_ERROR(stages);
+  if (!stages.ok()) return stages.error();  // RETURN_IF_ERROR would copy the plans
   PlanCosts costs = costs_of(scenario, *stages, loads);
   return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
                              {scenario.steps, scenario.slowdown, scenario.fold}, critical_path);
@@ -181,7 +195,7 @@ Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std
 Result<Timeline> simulate(const Scenario& scenario, std::vector<PathStep>* critical_path) {
   const ExpertLoads loads = loads_of(scenario);
   Result<Timeline> timeline = execute(scenario, loads, critical_path);
-  RETURN_IF_ERROR(timeline);
+  if (!timeline.ok()) return timeline.error();
   RETURN_IF_ERROR(check_bounds(*timeline, scenario.workload.layout, scenario.hardware, loads));
   return timeline;
 }

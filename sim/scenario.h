@@ -50,10 +50,10 @@ struct Scenario {
 ///     "nodes": 64, "algorithms": {"all_to_all": "hierarchical"},
 ///     "degraded": [{"part": "leaf", "gpu": 17, "factor": 0.5}] }
 ///
-/// "routing": sim/expert_load.h. "nodes" (of the profile's cluster, instead of its own number), "algorithms" and
-/// "degraded" need a cluster. "hardware" names a built-in profile or a file (relative to the file in which it stands),
-/// or is a profile itself. With `profile` that one is used and "hardware" may be missing. BadInput with every problem
-/// in the file and in those that it names.
+/// "ranks", if it is there, is what the degrees of "parallel" must multiply to. "routing": sim/expert_load.h. "nodes"
+/// (of the profile's cluster, instead of its own number), "algorithms" and "degraded" need a cluster. "hardware" names
+/// a built-in profile or a file (relative to the file in which it stands), or is a profile itself. With `profile` that
+/// one is used and "hardware" may be missing. BadInput with every problem in the file and in those that it names.
 [[nodiscard]] Result<Scenario> read_scenario(const JsonDocument& document,
                                              std::optional<HardwareProfile> profile = std::nullopt);
 

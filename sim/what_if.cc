@@ -48,12 +48,12 @@ std::vector<std::pair<std::string, Scenario>> changes(const Scenario& scenario) 
 
 Result<std::vector<WhatIf>> what_helps(const Scenario& scenario) {
   const Result<Timeline> as_it_is = simulate(scenario);
-  RETURN_IF_ERROR(as_it_is);
+  if (!as_it_is.ok()) return as_it_is.error();
   const Duration now = step_metrics(*as_it_is).step_time;
   std::vector<WhatIf> helps;
   for (const auto& [text, changed] : changes(scenario)) {
     const Result<Timeline> timeline = simulate_unbounded(changed);
-    RETURN_IF_ERROR(timeline);
+    if (!timeline.ok()) return timeline.error();
     const Duration then = step_metrics(*timeline).step_time;
     if (then < now) helps.push_back({text, then});
   }

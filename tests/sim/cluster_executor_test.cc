@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "sim/binding_links.h"
 #include "sim/bounds.h"
 #include "sim/step_executor.h"
 #include "tests/hwprofiles/sample_cluster_testing.h"
@@ -246,6 +247,58 @@ TEST(ClusterExecutor, MessagesMatchInTheirOrderOverSteps) {
     last = std::max(last, span.end);
   }
   EXPECT_GE(last, Instant(Duration(12 * 30'000)));
+}
+
+TEST(BindingLinks, AnAmpleFabricIsNone) {
+  Cluster cluster = rail_cluster(8);  // parts: nvswitch, pcie_switch, host, leaf (10 GB/s, of 4 nodes), spine
+  const auto binds = [&](std::size_t part) {
+    const Topology topology(cluster);
+    return static_cast<bool>(binding_links(topology, {})[static_cast<std::size_t>(topology.uplink(part, 0))]);
+  };
+  EXPECT_TRUE(binds(0));
+  EXPECT_TRUE(binds(3));
+  EXPECT_TRUE(binds(4));       // two links of 10 GB/s for four ports of 10 GB/s
+  cluster.parts[4].links = 4;  // as many as ports
+  EXPECT_FALSE(binds(4));
+  EXPECT_TRUE(binds(3));
+  const Topology topology(cluster);
+  const std::int32_t slow = topology.uplink(4, 0);
+  EXPECT_TRUE(binding_links(topology,
+                            std::vector<std::pair<std::int32_t, double>>{{slow, 0.5}})[static_cast<std::size_t>(slow)]);
+  // A port behind a slot of its own.
+  cluster.parts.insert(cluster.parts.begin() + 3, cluster.parts[3]);
+  cluster.parts[3].name = "slot";
+  cluster.parts[3].link = "pcie";  // 20 GB/s
+  cluster.parts[3].gpus = 1;
+  cluster.parts[3].nodes.reset();
+  cluster.parts[3].rail = false;
+  cluster.parts[4].joins = "slot";
+  ASSERT_TRUE(problems_of(cluster).empty());
+  EXPECT_FALSE(binds(3));
+  EXPECT_TRUE(binds(4));
+}
+
+/// Stages are one and a half leaf blocks long: were the fabric one that can be short, all would feel the slow link.
+TEST(ClusterExecutor, ASlowLinkInAnAmpleFabricStaysWhereItIs) {
+  Cluster cluster = rail_cluster(16);
+  cluster.parts[4].links = 4;
+  Stages stages(2);
+  const OpId forward = stages.compute(0, 1000);
+  const OpId reduced = stages.collective(0, Collective::AllToAll, Group::Expert, 1 << 20, {forward});
+  (void)stages.message(0, 1, true, 1 << 20, {reduced});
+  stages.collective(1, Collective::AllToAll, Group::Expert, 1 << 20, {stages.message(1, 0, false, 1 << 20)});
+  ParallelLayout layout;
+  layout.data = 48;  // one and a half leaf blocks
+  layout.expert = 16;
+  layout.pipeline = 2;
+  PlanCosts costs = stages.costs(layout, on(cluster));
+  EXPECT_EQ(run(stages, layout, costs, {}).classes, 2);
+  costs.degraded = {{costs.topology->uplink(4, 3), 0.3}};
+  const Outcome folded = run(stages, layout, costs, {});
+  ExecutionOptions apart;
+  apart.fold = false;
+  expect_same(folded, run(stages, layout, costs, apart), "a slow link");
+  EXPECT_LE(folded.classes, 16);
 }
 
 TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
