@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <tuple>
 
 #include "models/intervals.h"
+#include "models/metrics.h"
 
 namespace moecast {
 namespace {
@@ -34,16 +33,19 @@ Part part_of(const Operator& op) {
 bool is_collective(Part part) { return part == Part::AllToAll || part == Part::Tensor || part == Part::Replicas; }
 
 using RankStep = std::array<Intervals, kPartCount>;
+using SpanIterator = std::vector<Span>::const_iterator;
 
-/// Shortest span of each operator in each step, by (step, stage, operator).
-using Shortest = std::map<std::tuple<std::int32_t, std::int64_t, OpId>, Duration>;
+/// Shortest span of each operator of one step: [stage][operator].
+using Shortest = std::vector<std::vector<Duration>>;
 
-Shortest shortest_spans(const Timeline& timeline) {
+Shortest shortest_spans(const Timeline& timeline, SpanIterator first, SpanIterator last) {
   Shortest shortest;
-  for (const Span& span : timeline.spans) {
-    Duration& least =
-        shortest.try_emplace({span.step, timeline.stage_of(span.rank), span.op}, span.duration()).first->second;
-    least = std::min(least, span.duration());
+  for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
+    shortest.emplace_back(timeline.plan_of_stage(stage).operators.size(), Duration::max());
+  }
+  for (; first != last; ++first) {
+    Duration& least = shortest[static_cast<std::size_t>(timeline.stage_of(first->rank))][first->op.index()];
+    least = std::min(least, first->duration());
   }
   return shortest;
 }
@@ -53,11 +55,11 @@ void add(RankStep& work, Part part, Instant start, Instant end) {
 }
 
 /// Adds the time of each part that no earlier part has taken.
-void take(RankStep work, std::array<Duration, kPartCount>& totals) {
+void take(RankStep work, std::int64_t ranks, std::array<Duration, kPartCount>& totals) {
   Intervals taken;
   for (std::size_t part = 0; part < kPartCount; ++part) {
     const Intervals own = union_of(std::move(work[part]));
-    totals[part] += length(own) - common(own, taken);
+    totals[part] += ranks * (length(own) - common(own, taken));
     taken.insert(taken.end(), own.begin(), own.end());
     taken = union_of(std::move(taken));
   }
@@ -67,31 +69,62 @@ Duration mean(Duration total, std::int64_t count) { return count == 0 ? Duration
 
 }  // namespace
 
-StepAttribution attribute(const Timeline& timeline) {
-  const Shortest shortest = shortest_spans(timeline);
-  std::map<std::pair<std::int32_t, Rank>, RankStep> work;
-  std::map<std::int32_t, Interval> steps;
-  for (const Span& span : timeline.spans) {
-    const Part part = part_of(timeline.plan_of(span.rank).operators[span.op.index()]);
-    RankStep& own = work[{span.step, span.rank}];
-    Instant begin = span.start;
+namespace {
+
+/// What a rank did in a step: its spans are first ... last.
+RankStep work_of(const Timeline& timeline, SpanIterator first, SpanIterator last, const Shortest& shortest) {
+  const std::vector<Duration>& alone = shortest[static_cast<std::size_t>(timeline.stage_of(first->rank))];
+  const StepPlan& plan = timeline.plan_of(first->rank);
+  RankStep work;
+  for (; first != last; ++first) {
+    const Part part = part_of(plan.operators[first->op.index()]);
+    Instant begin = first->start;
     if (is_collective(part)) {
-      begin = span.end - shortest.at({span.step, timeline.stage_of(span.rank), span.op});
-      add(own, Part::Stall, span.start, begin);
+      begin = first->end - alone[first->op.index()];
+      add(work, Part::Stall, first->start, begin);
     }
-    add(own, part, begin, span.end);
-    Interval& step = steps.try_emplace(span.step, Interval{span.start, span.end}).first->second;
-    step.start = std::min(step.start, span.start);
-    step.end = std::max(step.end, span.end);
+    add(work, part, begin, first->end);
   }
-  std::array<Duration, kPartCount> totals{};
+  return work;
+}
+
+/// Sums over ranks and steps.
+struct Totals {
+  std::int64_t count = 0;
   Duration whole{};
-  for (auto& [key, intervals] : work) {
-    const Interval& step = steps.at(key.first);
-    whole += step.end - step.start;
-    take(std::move(intervals), totals);
+  std::array<Duration, kPartCount> parts{};
+
+  void add_step(const Timeline& timeline, SpanIterator first, SpanIterator last) {
+    Interval step{first->start, first->end};
+    for (auto span = first; span != last; ++span) {
+      step.start = std::min(step.start, span->start);
+      step.end = std::max(step.end, span->end);
+    }
+    const Shortest shortest = shortest_spans(timeline, first, last);
+    while (first != last) {
+      const Rank rank = first->rank;
+      const auto end = std::find_if(first, last, [&](const Span& span) { return span.rank != rank; });
+      const std::int64_t ranks = rank_weight(timeline, rank);
+      take(work_of(timeline, first, end, shortest), ranks, parts);
+      count += ranks;
+      whole += ranks * (step.end - step.start);
+      first = end;
+    }
   }
-  const auto count = static_cast<std::int64_t>(work.size());
+};
+
+}  // namespace
+
+StepAttribution attribute(const Timeline& timeline) {
+  Totals all;
+  for (auto first = timeline.spans.begin(); first != timeline.spans.end();) {  // ordered by step and rank
+    const auto last = std::find_if(first, timeline.spans.end(), [&](const Span& s) { return s.step != first->step; });
+    all.add_step(timeline, first, last);
+    first = last;
+  }
+  const auto& totals = all.parts;
+  const Duration whole = all.whole;
+  const std::int64_t count = all.count;
   const auto of = [&](Part part) { return mean(totals[static_cast<std::size_t>(part)], count); };
   StepAttribution result{mean(whole, count), of(Part::Compute),  of(Part::AllToAll), of(Part::Tensor),
                          of(Part::Replicas), of(Part::Pipeline), of(Part::Stall),    of(Part::Bubble)};

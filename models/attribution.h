@@ -10,7 +10,8 @@
 namespace moecast {
 
 /// Where the time of a step goes, from its first start to its last end over all ranks; every instant of a rank counts
-/// once, in the first of these that applies. Means over ranks and steps: the parts add up to the whole.
+/// once, in the first of these that applies. Means over all ranks (those that others stand for, too) and steps: the
+/// parts add up to the whole.
 struct StepAttribution {
   Duration step{};
   Duration compute{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/assert.h"
@@ -26,15 +27,6 @@ bool is_all_to_all(const Operator& op) { return op.kind == OpKind::Dispatch || o
 
 bool is_moe_compute(const Operator& op) {
   return op.kind == OpKind::Gate || op.kind == OpKind::Encode || op.kind == OpKind::Expert || op.kind == OpKind::Decode;
-}
-
-/// Ranks whose spans are like this one's.
-std::int64_t weight(const Timeline& timeline, Rank rank) {
-  if (timeline.stands_for.empty()) return 1;
-  const auto found = std::lower_bound(timeline.stands_for.begin(), timeline.stands_for.end(), rank,
-                                      [](const auto& entry, Rank wanted) { return entry.first < wanted; });
-  ASSERT(found != timeline.stands_for.end() && found->first == rank, "spans of rank {}", rank.value());
-  return found->second;
 }
 
 /// What one rank did in one step.
@@ -91,6 +83,24 @@ Duration median_of(const std::vector<double>& nanoseconds) {  // exact below 2^5
   return nanoseconds.empty() ? Duration{} : Duration(std::llround(median(nanoseconds)));
 }
 
+using Sample = std::pair<std::int64_t, std::int64_t>;  // nanoseconds, and how often
+
+/// As if every sample stood there as often as it says: the middle one, or the mean of the two.
+Duration median_of(std::vector<Sample>& samples) {
+  std::sort(samples.begin(), samples.end());
+  std::int64_t all = 0;
+  for (const auto& [value, count] : samples) all += count;
+  const auto at = [&](std::int64_t place) {
+    for (const auto& [value, count] : samples) {
+      place -= count;
+      if (place < 0) return value;
+    }
+    return std::int64_t{0};
+  };
+  if (all == 0) return {};
+  return Duration(std::llround(static_cast<double>(at((all - 1) / 2) + at(all / 2)) / 2));
+}
+
 double ratio(Duration part, Duration whole) {
   return whole.count() == 0 ? 0 : static_cast<double>(part.count()) / static_cast<double>(whole.count());
 }
@@ -111,9 +121,17 @@ std::vector<double> step_times(const Timeline& timeline) {
 
 }  // namespace
 
+std::int64_t rank_weight(const Timeline& timeline, Rank rank) {
+  if (timeline.stands_for.empty()) return 1;
+  const auto found = std::lower_bound(timeline.stands_for.begin(), timeline.stands_for.end(), rank,
+                                      [](const auto& entry, Rank wanted) { return entry.first < wanted; });
+  ASSERT(found != timeline.stands_for.end() && found->first == rank, "spans of rank {}", rank.value());
+  return found->second;
+}
+
 StepMetrics step_metrics(const Timeline& timeline) {
   Totals totals;
-  for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work), weight(timeline, key.second));
+  for (auto& [key, work] : by_step_and_rank(timeline)) totals.add(std::move(work), rank_weight(timeline, key.second));
   StepMetrics metrics;
   metrics.step_time = median_of(step_times(timeline));
   metrics.compute = mean(totals.compute, totals.count);
@@ -130,7 +148,7 @@ std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline) {
   std::map<std::pair<OpKind, Phase>, Duration> totals;
   for (const Span& span : timeline.spans) {
     const Operator& op = operator_of(timeline, span);
-    totals[{op.kind, op.phase}] += weight(timeline, span.rank) * span.duration();
+    totals[{op.kind, op.phase}] += rank_weight(timeline, span.rank) * span.duration();
   }
   const std::int64_t steps = timeline.spans.empty() ? 0 : timeline.spans.back().step - timeline.spans.front().step + 1;
   const std::int64_t rank_steps = steps * timeline.rank_count;
@@ -166,14 +184,16 @@ StepMetrics bound_metrics(const Timeline& timeline) {
 }
 
 std::vector<Duration> median_durations(const Timeline& timeline, std::int64_t stage) {
-  std::vector<std::vector<double>> samples(timeline.plan_of_stage(stage).operators.size());
+  std::vector<std::vector<Sample>> samples(timeline.plan_of_stage(stage).operators.size());
+  std::optional<std::pair<Rank, std::int64_t>> last;  // spans are ordered by step and rank
   for (const Span& span : timeline.spans) {
     (void)operator_of(timeline, span);
     if (timeline.stage_of(span.rank) != stage) continue;
-    samples[span.op.index()].push_back(static_cast<double>(span.duration().count()));
+    if (!last || last->first != span.rank) last = {span.rank, rank_weight(timeline, span.rank)};
+    samples[span.op.index()].emplace_back(span.duration().count(), last->second);
   }
   std::vector<Duration> medians;
-  for (const std::vector<double>& durations : samples) medians.push_back(median_of(durations));
+  for (std::vector<Sample>& durations : samples) medians.push_back(median_of(durations));
   return medians;
 }
 

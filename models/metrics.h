@@ -41,6 +41,8 @@ struct DurationRange {
 /// the bound of what the plan can hide.
 [[nodiscard]] StepMetrics bound_metrics(const Timeline& timeline);
 [[nodiscard]] std::vector<OperatorMetrics> operator_metrics(const Timeline& timeline);
+/// Ranks of which the spans of this one are: itself and those that it stands for.
+[[nodiscard]] std::int64_t rank_weight(const Timeline& timeline, Rank rank);
 /// Median duration of each operator over ranks and steps (index = OpId) of a pipeline stage; zero if it never ran.
 [[nodiscard]] std::vector<Duration> median_durations(const Timeline& timeline, std::int64_t stage = 0);
 

@@ -7,6 +7,11 @@
 
 namespace moecast {
 
+bool splits_expert_weights(const StepPlanRequest& request) {
+  return request.schedule.kind == ScheduleKind::Shortcut ||
+         request.layout.pipeline_schedule == PipelineSchedule::ZeroBubble;
+}
+
 StateBucket bucket_of(const Parameter& parameter) {
   if (parameter.layer) return {OpKind::Attention, parameter.layer};
   return {parameter.name.starts_with("embedding.") ? OpKind::Embed : OpKind::Head, std::nullopt};

@@ -27,6 +27,9 @@ struct StateBucket {
 };
 [[nodiscard]] StateBucket bucket_of(const Parameter& parameter);
 
+/// Do the backward operators of routed experts leave the weights' gradients to an operator of their own?
+[[nodiscard]] bool splits_expert_weights(const StepPlanRequest& request);
+
 /// The kernels of every operator, in the order in which the runtime calls them: one home for what is run and what is
 /// charged. T tokens of one rank and micro-batch (its part of the sequence under context parallelism; between the
 /// tensor-parallel products 1/t of them under sequence parallelism), X the activations' element of `bytes_per_element`;
@@ -66,6 +69,8 @@ class OperatorWork {
   /// Expected weights of the different local experts that the tokens of one micro-batch on all expert ranks choose.
   [[nodiscard]] Bytes chosen_expert_weights(const MoeFfn& moe) const;
 
+  /// Tokens of one rank and micro-batch that its router sees.
+  [[nodiscard]] std::int64_t routed_tokens() const { return local_; }
   /// Rows of the whole send buffer of one routing: E C with a capacity, T k without.
   [[nodiscard]] std::int64_t send_rows(const MoeFfn& moe) const;
   /// Chunk `chunk` of `count`: slots [chunk C / count, (chunk + 1) C / count) of every expert.

@@ -47,7 +47,7 @@ PlanBuilder::Ids PlanBuilder::exchange(OpKind kind, Phase phase, LayerId layer, 
 /// One operator for each chunk; chunk i waits for after[i]. Weight gradients may be put off: none are returned.
 PlanBuilder::Ids PlanBuilder::experts(Phase phase, LayerId layer, const Ids& after, std::optional<OpId> fetched) {
   const auto count = static_cast<std::int64_t>(after.size());
-  const bool split = shortcut() || zero_bubble();
+  const bool split = splits_expert_weights(request_);
   Ids ids;
   for (std::int64_t chunk = 0; chunk < count; ++chunk) {
     Operator op = routing_operator(OpKind::Expert, phase, layer,
@@ -127,7 +127,7 @@ void PlanBuilder::forward_moe(const MoeSite& site, Phase phase) {
 void PlanBuilder::route_back(LayerId layer, const Ids& combined, const std::function<void()>& meanwhile) {
   const Ids computed = experts(Phase::Backward, layer, combined);
   Ids dispatched = exchange(OpKind::Dispatch, Phase::Backward, layer, each_alone(computed));
-  if (shortcut() || zero_bubble()) (void)experts(Phase::WeightGradient, layer, computed);
+  if (splits_expert_weights(request_)) (void)experts(Phase::WeightGradient, layer, computed);
   meanwhile();
   const OpId encode =
       compute(routing_operator(OpKind::Encode, Phase::Backward, layer, work_.encode(Phase::Backward, moe(layer))),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 
 #include "base/overloaded.h"
 #include "hwprofiles/topology.h"
+#include "sim/cut_bounds.h"
 
 namespace moecast {
 namespace {
@@ -30,15 +32,24 @@ bool is_bound(const HardwareProfile& hardware, const std::string& pointer) {
   return source == nullptr || source->kind != SourceKind::Measured;
 }
 
-Bound of_work(const Work& work, const HardwareProfile& hardware, std::int64_t bytes_per_element) {
-  const DeviceProfile& device = hardware.device;
-  const double moved = bytes(work, bytes_per_element).value();
-  Bound bound;
-  if (is_bound(hardware, "/device/peak")) bound = {flops(work).value() / device.peak.value(), "the device's peak"};
-  if (moved >= kCached && is_bound(hardware, "/device/memory_rate"))
-    bound = larger(bound, {moved / device.memory_rate.value(), "the memory's rate"});
-  return bound;
-}
+/// The device's rates, infinite where they are no bounds.
+class DeviceBounds {
+ public:
+  explicit DeviceBounds(const HardwareProfile& hardware) {
+    if (is_bound(hardware, "/device/peak")) peak_ = hardware.device.peak.value();
+    if (is_bound(hardware, "/device/memory_rate")) memory_rate_ = hardware.device.memory_rate.value();
+  }
+
+  [[nodiscard]] Bound of(const Work& work, std::int64_t bytes_per_element) const {
+    const double moved = bytes(work, bytes_per_element).value();
+    const Bound bound = {flops(work).value() / peak_, "the device's peak"};
+    return moved >= kCached ? larger(bound, {moved / memory_rate_, "the memory's rate"}) : bound;
+  }
+
+ private:
+  double peak_ = std::numeric_limits<double>::infinity();
+  double memory_rate_ = std::numeric_limits<double>::infinity();
+};
 
 /// Bytes per second, one direction, that can enter or leave a GPU at most: over one of its attachments.
 double widest_attachment(const HardwareProfile& hardware, double node_bandwidth) {
@@ -46,9 +57,9 @@ double widest_attachment(const HardwareProfile& hardware, double node_bandwidth)
   if (measured) return std::numeric_limits<double>::infinity();
   if (!hardware.cluster) return node_bandwidth;
   double widest = 0;
-  const Topology topology(*hardware.cluster);
-  for (const Topology::Part& part : topology.parts()) {
-    if (!part.below && !part.storage) widest = std::max(widest, part.attachment_bandwidth);
+  for (const ClusterPart& part : hardware.cluster->parts) {
+    const double one = hardware.cluster->links.at(part.link).bandwidth.value();
+    if (part.joins == "gpu" && !part.storage) widest = std::max(widest, one * static_cast<double>(part.links));
   }
   return widest;
 }
@@ -60,19 +71,28 @@ double least_port_bytes(const Communication& call, std::int64_t ranks) {
   return call.collective == Collective::AllReduce ? bytes / 2 : bytes;
 }
 
-}  // namespace
+/// Of an operator's work as planned, what a rank surely has: its weights do not shrink with its rows.
+double least_part(const Operator& op, Rank rank, const ParallelLayout& layout, const ExpertLoads& loads) {
+  if (op.kind != OpKind::Expert || loads.empty()) return 1;
+  const auto found = loads.find({op.layer.value(), op.second_routing});
+  if (found == loads.end()) return 1;
+  return std::min(1.0, found->second.factor(layout.position(Group::Expert, rank)));
+}
 
-Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware) {
+/// Bounds of every stage's operators that hold on all ranks: [stage][operator].
+std::vector<std::vector<Bound>> operator_bounds(const Timeline& timeline, const ParallelLayout& layout,
+                                                const HardwareProfile& hardware) {
   const double attached = widest_attachment(
       hardware, std::max(hardware.node.all_to_all.bandwidth, hardware.node.all_reduce.bandwidth).value());
-  std::vector<std::vector<Bound>> bounds;  // by stage and operator
+  const DeviceBounds device(hardware);
+  std::vector<std::vector<Bound>> bounds;
   for (std::int64_t stage = 0; stage < timeline.stage_count(); ++stage) {
     const StepPlan& plan = timeline.plan_of_stage(stage);
     std::vector<Bound>& of_stage = bounds.emplace_back();
     for (const Operator& op : plan.operators) {
       Bound bound;
       for (const Work& work : op.work) {
-        const Bound part = of_work(work, hardware, plan.bytes_per_element);
+        const Bound part = device.of(work, plan.bytes_per_element);
         bound = {bound.seconds + part.seconds, part.by};
       }
       if (op.communication) {
@@ -83,11 +103,43 @@ Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, cons
       of_stage.push_back(bound);
     }
   }
+  return bounds;
+}
+
+/// What a span takes at least on its rank.
+class SpanBounds {
+ public:
+  SpanBounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware,
+             const ExpertLoads& loads)
+      : layout_(layout), loads_(loads), of_operators_(operator_bounds(timeline, layout, hardware)) {
+    if (hardware.cluster && is_bound(hardware, "/cluster/links")) cuts_.emplace(*hardware.cluster, layout);
+  }
+
+  Bound of(const Operator& op, std::int64_t stage, Rank rank) {
+    Bound bound = of_operators_[static_cast<std::size_t>(stage)][op.id.index()];
+    bound.seconds *= least_part(op, rank, layout_, loads_);
+    const bool uneven = !loads_.empty() && (op.kind == OpKind::Dispatch || op.kind == OpKind::Combine);
+    if (!cuts_ || !op.communication || uneven) return bound;
+    return larger(bound, {cuts_->least_seconds(*op.communication, rank), "what must leave a part of the cluster"});
+  }
+
+ private:
+  const ParallelLayout& layout_;
+  const ExpertLoads& loads_;
+  std::vector<std::vector<Bound>> of_operators_;
+  std::optional<CutBounds> cuts_;
+};
+
+}  // namespace
+
+Status check_bounds(const Timeline& timeline, const ParallelLayout& layout, const HardwareProfile& hardware,
+                    const ExpertLoads& loads) {
+  SpanBounds bounds(timeline, layout, hardware, loads);
   for (const Span& span : timeline.spans) {
     const std::int64_t stage = timeline.stage_of(span.rank);
-    const Bound& bound = bounds[static_cast<std::size_t>(stage)][span.op.index()];
-    if (seconds(span.duration()) >= bound.seconds * kRounding) continue;
     const Operator& op = timeline.plan_of_stage(stage).operators[span.op.index()];
+    const Bound bound = bounds.of(op, stage, span.rank);
+    if (seconds(span.duration()) >= bound.seconds * kRounding) continue;
     return Error{ErrorKind::RunFailed, op.name(),
                  fmt::format("takes {} on rank {}, and {} allows no less than {}: the profile {} holds a time or rate "
                              "that the hardware cannot reach",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <set>
 
@@ -88,13 +89,18 @@ Duration CollectiveCost::time() const {
 }
 
 CollectiveModel::CollectiveModel(const Topology& topology, AlgorithmChoice choice)
-    : topology_(topology), choice_(std::move(choice)), domain_gpus_(topology.node_gpus()), builder_(topology) {
+    : topology_(topology), choice_(std::move(choice)), domain_gpus_(topology.node_gpus()) {
   for (const Topology::Part& part : topology.parts()) {
     if (part.link.kind == LinkKind::NvLink && !part.storage) domain_gpus_ = std::max(domain_gpus_, part.span);
   }
 }
 
-GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus) {
+TrafficBuilder& CollectiveModel::traffic_builder() {
+  if (!builder_) builder_.emplace(topology_);
+  return *builder_;
+}
+
+GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus, std::span<const Pattern> patterns) {
   ASSERT(gpus.size() >= 2, "{} members", gpus.size());
   GroupShape s;
   s.ranks = static_cast<std::int64_t>(gpus.size());
@@ -125,20 +131,18 @@ GroupShape CollectiveModel::shape(std::span<const std::int32_t> gpus) {
     if (within) s.inside = topology_.parts()[topology_.joint(gpus[i - 1], gpus[i])].link.kind;
   }
   const bool pair = gpus.size() == 2;
-  for (const Pattern pattern : {Pattern::Direct, Pattern::Ring, Pattern::NodeDirect, Pattern::LaneDirect,
-                                Pattern::RailOptimised, Pattern::PointToPoint}) {
+  for (const Pattern pattern : patterns) {
     if (pattern == Pattern::PointToPoint && !pair) continue;
     const bool levels = pattern == Pattern::NodeDirect || pattern == Pattern::LaneDirect;
     if ((levels || pattern == Pattern::RailOptimised) && (s.nodes == 1 || s.per_node == 1)) continue;
     if (gpus.front() > gpus.back() && pattern != Pattern::PointToPoint) continue;
-    builder_.build(pattern, gpus, traffic_);
+    traffic_builder().build(pattern, gpus, traffic_);
     s.heaviest_load[pattern] = traffic_.heaviest_load;
   }
   return s;
 }
 
-double CollectiveModel::rate(Pattern pattern, double scale, Bytes buffer, const GroupShape& s) const {
-  const std::vector<double>& heaviest = s.heaviest_load.at(pattern);
+double CollectiveModel::rate(const std::vector<double>& heaviest, double scale, Bytes buffer) const {
   double slowest = std::numeric_limits<double>::infinity();
   for (std::size_t part = 0; part < heaviest.size(); ++part) {
     if (heaviest[part] == 0) continue;
@@ -186,7 +190,8 @@ CollectiveCost CollectiveModel::all_to_all(Algorithm algorithm, Bytes buffer, co
   const auto part_of = [](std::int64_t ranks) { return static_cast<double>(ranks - 1) / static_cast<double>(ranks); };
   const LinkKind between = s.domains > 1 ? LinkKind::Network : s.inside;
   const auto phase = [&](Pattern pattern, double fraction, Duration latency) {
-    return CollectivePhase{pattern, latency, buffer.value() * fraction, rate(pattern, 1, buffer, s), 1};
+    return CollectivePhase{pattern, latency, buffer.value() * fraction, rate(s.heaviest_load.at(pattern), 1, buffer),
+                           1};
   };
   CollectiveCost cost;
   cost.algorithm = algorithm;
@@ -216,13 +221,13 @@ CollectiveCost CollectiveModel::stepwise(Algorithm algorithm, Protocol protocol,
     // A rank sends its buffer, which the switch adds to the others', and its 1/n of the sum, which the switch spreads.
     phase.scale = (n + 1) / (2 * (n - 1));
     phase.latency = microseconds(kNvlsLatency);
-    phase.rate = kNvlsShare * rate(phase.pattern, phase.scale, buffer, s);
+    phase.rate = kNvlsShare * rate(s.heaviest_load.at(phase.pattern), phase.scale, buffer);
   } else {
     // Both trees together pass every byte up and down once: 2 B, against 2 B (n - 1) / n of a ring.
     if (algorithm == Algorithm::Tree) phase.scale = n / (n - 1);
     cost.protocol = protocol;
     phase.latency = step_latency(algorithm, protocol, collective, s);
-    phase.rate = share(algorithm, protocol, s.domains) * rate(phase.pattern, phase.scale, buffer, s);
+    phase.rate = share(algorithm, protocol, s.domains) * rate(s.heaviest_load.at(phase.pattern), phase.scale, buffer);
   }
   cost.phases = {phase};
   return cost;
@@ -235,7 +240,7 @@ CollectiveCost CollectiveModel::with(Algorithm algorithm, Collective collective,
     const Duration wire = s.domains > 1 ? s.wire_between : s.wire_inside;
     CollectiveCost cost;
     cost.phases = {{Pattern::PointToPoint, microseconds(kSendLatency) + wire, buffer.value(),
-                    rate(Pattern::PointToPoint, 1, buffer, s), 1}};
+                    rate(s.heaviest_load.at(Pattern::PointToPoint), 1, buffer), 1}};
     return cost;
   }
   if (algorithm == Algorithm::Nvls) return stepwise(algorithm, Protocol::Simple, collective, buffer, s);
@@ -270,6 +275,24 @@ CollectiveCost CollectiveModel::cost(Collective collective, Bytes buffer, const 
     if (!best || candidate.time() < best->time()) best = std::move(candidate);
   }
   return *best;
+}
+
+CollectiveCost CollectiveModel::uneven_all_to_all(Bytes buffer, const GroupShape& shape,
+                                                  std::span<const std::int32_t> gpus, const MemberWeights& weights) {
+  CollectiveCost cost = this->cost(Collective::AllToAll, buffer, shape);
+  for (CollectivePhase& phase : cost.phases) {
+    traffic_builder().build_uneven(phase.pattern, gpus, weights, traffic_);
+    phase.rate *= rate(traffic_.heaviest_load, phase.scale, buffer) /
+                  rate(shape.heaviest_load.at(phase.pattern), phase.scale, buffer);
+    if (phase.pattern != Pattern::Direct) continue;
+    if (!fair_) fair_.emplace(topology_);
+    // Links are as fast up as down: unequal senders are unequal receivers with time turned round.
+    const auto differ = [](const std::vector<double>& all) {
+      return std::adjacent_find(all.begin(), all.end(), std::not_equal_to<>()) != all.end();
+    };
+    phase.rate /= fair_->slowdown(gpus, differ(weights.received) ? weights.received : weights.sent);
+  }
+  return cost;
 }
 
 std::vector<Pattern> patterns_of(Collective collective, const GroupShape& shape, const AlgorithmChoice& choice) {

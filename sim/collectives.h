@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "hwprofiles/profile.h"
 #include "hwprofiles/topology.h"
+#include "sim/fair_exchange.h"
 #include "sim/group_traffic.h"
 
 namespace moecast {
@@ -42,6 +44,9 @@ struct CollectiveCost {
   [[nodiscard]] Duration time() const;  // alone
 };
 
+inline constexpr std::array kAllPatterns = {Pattern::Direct,     Pattern::Ring,          Pattern::NodeDirect,
+                                            Pattern::LaneDirect, Pattern::RailOptimised, Pattern::PointToPoint};
+
 /// What the cost of a collective depends on, for one group of GPUs.
 struct GroupShape {
   std::int64_t ranks = 1;
@@ -66,8 +71,17 @@ class CollectiveModel {
   explicit CollectiveModel(const Topology& topology, AlgorithmChoice choice = {});
 
   /// `gpus`: ascending (point-to-point: sender, receiver), at least two.
-  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus);
+  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus) { return shape(gpus, kAllPatterns); }
+  /// The same with the loads of these patterns alone: enough for cost() of collectives that take no other
+  /// (patterns_of()).
+  [[nodiscard]] GroupShape shape(std::span<const std::int32_t> gpus, std::span<const Pattern> patterns);
+  /// For whoever builds more traffic over the same topology.
+  [[nodiscard]] TrafficBuilder& traffic_builder();
   [[nodiscard]] CollectiveCost cost(Collective collective, Bytes buffer, const GroupShape& shape) const;
+  /// An all-to-all whose members send and receive unequal parts of `buffer`, the mean: the phases of the balanced one,
+  /// slower where the busiest link is busier, and the direct one where its messages hold each other up.
+  [[nodiscard]] CollectiveCost uneven_all_to_all(Bytes buffer, const GroupShape& shape,
+                                                 std::span<const std::int32_t> gpus, const MemberWeights& weights);
 
  private:
   [[nodiscard]] std::optional<CollectiveCost> measured(Collective collective, Bytes buffer, const GroupShape& s) const;
@@ -76,12 +90,14 @@ class CollectiveModel {
   [[nodiscard]] CollectiveCost all_to_all(Algorithm algorithm, Bytes buffer, const GroupShape& s) const;
   [[nodiscard]] CollectiveCost stepwise(Algorithm algorithm, Protocol protocol, Collective collective, Bytes buffer,
                                         const GroupShape& s) const;
-  [[nodiscard]] double rate(Pattern pattern, double scale, Bytes buffer, const GroupShape& s) const;
+  /// Of the slowest link, loaded as GroupTraffic::heaviest_load says.
+  [[nodiscard]] double rate(const std::vector<double>& heaviest_load, double scale, Bytes buffer) const;
 
   const Topology& topology_;
   AlgorithmChoice choice_;
   std::int64_t domain_gpus_ = 1;
-  TrafficBuilder builder_;
+  std::optional<TrafficBuilder> builder_;
+  std::optional<FairExchange> fair_;  // of uneven exchanges
   GroupTraffic traffic_;
 };
 

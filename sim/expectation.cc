@@ -169,7 +169,7 @@ std::string pretty(Metric metric, double value) {
 
 StepMetrics metrics_of(const Timeline& timeline, Scope scope) {
   if (scope == Scope::Step) return step_metrics(timeline);
-  Timeline part{timeline.source, timeline.plan, timeline.rank_count, {}, timeline.later_stages};
+  Timeline part{timeline.source, timeline.plan, timeline.rank_count, {}, timeline.later_stages, timeline.stands_for};
   for (const Span& span : timeline.spans) {
     if (belongs(timeline.plan_of(span.rank).operators[span.op.index()], scope)) part.spans.push_back(span);
   }

@@ -26,10 +26,36 @@ std::uint64_t with(std::uint64_t a, std::uint64_t b) { return mixed(a * 0x9e3779
 
 std::uint64_t with(std::uint64_t color, double load) { return with(color, std::bit_cast<std::uint64_t>(load)); }
 
-std::size_t distinct(Colors colors) {
-  std::sort(colors.begin(), colors.end());
-  return static_cast<std::size_t>(std::unique(colors.begin(), colors.end()) - colors.begin());
-}
+/// Counts different colours in a table of hashes: they are their own hashes.
+class DistinctCounter {
+ public:
+  std::size_t count(const Colors& colors) {
+    slots_.assign(std::bit_ceil(2 * colors.size() + 1), 0);
+    std::size_t found = 0;
+    bool has_zero = false;
+    for (const std::uint64_t color : colors) {
+      if (color == 0) {
+        has_zero = true;
+      } else {
+        found += insert(color);
+      }
+    }
+    return found + (has_zero ? 1 : 0);
+  }
+
+ private:
+  /// Was it new?
+  bool insert(std::uint64_t color) {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t at = mixed(color) & mask;
+    while (slots_[at] != 0 && slots_[at] != color) at = (at + 1) & mask;
+    if (slots_[at] == color) return false;
+    slots_[at] = color;
+    return true;
+  }
+
+  Colors slots_;  // 0: free
+};
 
 class Refinement {
  public:
@@ -41,10 +67,11 @@ class Refinement {
   }
 
   void run() {
-    for (std::size_t before = 0;;) {
+    DistinctCounter distinct;
+    for (std::size_t before = distinct.count(ranks_) + distinct.count(resources_);;) {
       color_groups();
       color_members();
-      const std::size_t now = distinct(ranks_) + distinct(resources_);
+      const std::size_t now = distinct.count(ranks_) + distinct.count(resources_);
       if (now == before) break;
       before = now;
     }

@@ -1,90 +1,37 @@
 #include "sim/group_traffic.h"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 #include "base/assert.h"
 
 namespace moecast {
 
-// Which part carries a pair is decided by the list of parts: the first that joins the two. Seen from one GPU every part
-// joins a set around it, a block of consecutive GPUs or a lane of such a block, and blocks are nested, lanes too. So
-// the members that a part is the first to join are counted by inclusion and exclusion over at most four such sets: with
-// C the largest block and R the largest lane before it, a new set S adds |S| - |S n C| - |S n R| + |S n C n R|.
+namespace {
 
-TrafficBuilder::TrafficBuilder(const Topology& topology) : topology_(topology), loads_(topology.capacities().size()) {
-  for (const Topology::Part& part : topology.parts()) {
-    if (part.rail) rail_lanes_ = part.lanes;
+double sum_of(std::span<const double> values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+
+}  // namespace
+
+TrafficBuilder::TrafficBuilder(const Topology& topology)
+    : topology_(topology), joined_(topology), loads_(topology.capacities().size()) {
+  for (const JoinedMembers::Cell& cell : joined_.cells()) {
+    counts_.emplace_back(static_cast<std::size_t>(cell.key_count));
   }
-  plan_steps();
-}
-
-std::size_t TrafficBuilder::cell(std::int64_t block, std::int64_t lanes) {
-  for (std::size_t i = 0; i < cells_.size(); ++i) {
-    if (cells_[i].block == block && cells_[i].lanes == lanes) return i;
-  }
-  const std::int64_t blocks = (topology_.gpu_count() + block - 1) / block;
-  const auto keys = static_cast<std::size_t>(blocks * std::max<std::int64_t>(1, lanes));
-  cells_.push_back({block, lanes, std::vector<std::int32_t>(keys), {}});
-  return cells_.size() - 1;
-}
-
-/// The lane of a rail over `rail_block` GPUs inside a block of consecutive ones.
-std::size_t TrafficBuilder::common_cell(std::int64_t block, std::int64_t rail_block) {
-  const std::int64_t node = topology_.node_gpus();
-  if (block >= node) return cell(std::min(block, rail_block), rail_lanes_);
-  return cell(std::min(block, node / rail_lanes_), 0);
-}
-
-void TrafficBuilder::plan_steps() {
-  std::int64_t block = 1;       // C
-  std::int64_t rail_block = 0;  // R; 0: none yet
-  std::int64_t ring_block = 1;
-  for (const Topology::Part& part : topology_.parts()) {
-    Steps steps;
-    const std::int64_t span = part.span;
-    const bool direct = !part.storage && (part.rail ? span > rail_block && span > block : span > block);
-    if (direct && part.rail) {
-      steps.joined = {{cell(span, part.lanes), 1}, {common_cell(block, span), -1}};
-      if (rail_block > 0) {
-        steps.joined.push_back({cell(rail_block, part.lanes), -1});
-        steps.joined.push_back({common_cell(block, rail_block), 1});
-      }
-      rail_block = span;
-    } else if (direct) {
-      steps.joined = {{cell(span, 0), 1}, {cell(block, 0), -1}};
-      if (rail_block > 0) {
-        steps.joined.push_back({common_cell(span, rail_block), -1});
-        steps.joined.push_back({common_cell(block, rail_block), 1});
-      }
-      block = span;
+  part_of_.resize(loads_.size(), topology.parts().size());
+  for (std::size_t part = 0; part < topology.parts().size(); ++part) {
+    const Topology::Part& of = topology.parts()[part];
+    std::fill_n(part_of_.begin() + of.first_attachment, 2 * of.attachment_count, part);
+    for (std::int64_t gpu = 0; gpu < topology.gpu_count(); ++gpu) {
+      places_.push_back({topology.uplink(part, gpu), topology.inner(part, gpu).value_or(kNone)});
     }
-    if (!part.storage && span > ring_block) {
-      steps.inside = cell(ring_block, 0);
-      steps.outside = cell(span, 0);
-      if (part.rail) {
-        steps.lane_inside = common_cell(ring_block, span);
-        steps.lane_outside = cell(span, part.lanes);
-      }
-      if (!part.rail) ring_block = span;
-    }
-    steps_.push_back(std::move(steps));
   }
-}
-
-std::int64_t TrafficBuilder::key(const Cell& of, std::int64_t gpu) const {
-  const std::int64_t block = gpu / of.block;
-  if (of.lanes == 0) return block;
-  const std::int64_t node = topology_.node_gpus();
-  return block * of.lanes + gpu % node / (node / of.lanes);
-}
-
-double TrafficBuilder::count(std::size_t of, std::int64_t gpu) const {
-  return cells_[of].counts[static_cast<std::size_t>(key(cells_[of], gpu))];
 }
 
 void TrafficBuilder::count_members(std::span<const std::int32_t> gpus, int sign) {
-  for (Cell& each : cells_) {
-    for (const std::int32_t gpu : gpus) each.counts[static_cast<std::size_t>(key(each, gpu))] += sign;
+  for (std::size_t cell = 0; cell < counts_.size(); ++cell) {
+    for (const std::int32_t gpu : gpus) counts_[cell][joined_.key(cell, gpu)] += sign;
   }
 }
 
@@ -96,11 +43,12 @@ void TrafficBuilder::load(std::int32_t resource, double amount) {
 }
 
 /// `amount` goes up from the GPU to the part and as much comes down.
-void TrafficBuilder::add(std::size_t part, std::int64_t gpu, double amount) {
+void TrafficBuilder::add(std::size_t part, std::int32_t gpu, double amount) {
   for (const std::size_t through : topology_.chain(part)) {
-    load(topology_.uplink(through, gpu), amount);
-    load(topology_.downlink(through, gpu), amount);
-    if (const auto inner = topology_.inner(through, gpu)) load(*inner, through == part ? amount : 2 * amount);
+    const Place& at = place(through, gpu);
+    load(at.up, amount);
+    load(at.up + 1, amount);
+    if (at.inner != kNone) load(at.inner, through == part ? amount : 2 * amount);
   }
 }
 
@@ -109,11 +57,12 @@ void TrafficBuilder::add_direct(std::span<const std::int32_t> gpus, double unit)
   if (gpus.size() < 2) return;
   count_members(gpus, 1);
   const double to_each = unit / static_cast<double>(gpus.size() - 1);
-  for (std::size_t part = 0; part < steps_.size(); ++part) {
-    if (steps_[part].joined.empty()) continue;
+  const std::vector<JoinedMembers::Steps>& steps = joined_.steps();
+  for (std::size_t part = 0; part < steps.size(); ++part) {
+    if (steps[part].joined.empty()) continue;
     for (const std::int32_t gpu : gpus) {
       double joined = 0;
-      for (const Term& term : steps_[part].joined) joined += term.sign * count(term.cell, gpu);
+      for (const JoinedMembers::Term& term : steps[part].joined) joined += term.sign * count(term.cell, gpu);
       if (joined > 0) add(part, gpu, joined * to_each);
     }
   }
@@ -140,8 +89,8 @@ void TrafficBuilder::add_ring(std::span<const std::int32_t> gpus) {
   const auto all = static_cast<double>(gpus.size());
   for (const std::int32_t gpu : gpus) {
     double inside = 1;  // members of the block that the ring has filled
-    for (std::size_t part = 0; part < steps_.size(); ++part) {
-      const Steps& steps = steps_[part];
+    for (std::size_t part = 0; part < joined_.steps().size(); ++part) {
+      const JoinedMembers::Steps& steps = joined_.steps()[part];
       if (!steps.inside) continue;
       const double outside = count(steps.outside, gpu);
       const bool lane_ends =
@@ -154,8 +103,18 @@ void TrafficBuilder::add_ring(std::span<const std::int32_t> gpus) {
   count_members(gpus, -1);
 }
 
+/// As Topology::path().
 void TrafficBuilder::add_path(std::int64_t from, std::int64_t to) {
-  for (const std::int32_t resource : topology_.path(from, to)) load(resource, 1);
+  if (from == to) return;
+  const std::size_t top = topology_.joint(from, to);
+  for (const std::size_t part : topology_.chain(top)) {
+    const Place& sends = place(part, static_cast<std::int32_t>(from));
+    const Place& receives = place(part, static_cast<std::int32_t>(to));
+    load(sends.up, 1);
+    load(receives.up + 1, 1);
+    if (sends.inner != kNone) load(sends.inner, 1);
+    if (receives.inner != kNone && part != top) load(receives.inner, 1);
+  }
 }
 
 void TrafficBuilder::build(Pattern pattern, std::span<const std::int32_t> gpus, GroupTraffic& traffic) {
@@ -192,36 +151,97 @@ void TrafficBuilder::build(Pattern pattern, std::span<const std::int32_t> gpus, 
   write(traffic);
 }
 
-void TrafficBuilder::build_unbalanced(std::span<const std::int32_t> gpus, std::span<const double> received_shares,
-                                      GroupTraffic& traffic) {
-  ASSERT(gpus.size() == received_shares.size(), "{} members, {} shares", gpus.size(), received_shares.size());
+/// Member i sends scale * sent[i] * received[j] to each other member j.
+void TrafficBuilder::add_uneven(std::span<const std::int32_t> gpus, const MemberWeights& weights, double scale) {
   count_members(gpus, 1);
-  for (Cell& each : cells_) {
-    each.sums.assign(each.counts.size(), 0);
+  sent_.resize(counts_.size());
+  received_.resize(counts_.size());
+  for (std::size_t cell = 0; cell < counts_.size(); ++cell) {
+    sent_[cell].resize(counts_[cell].size());
+    received_[cell].resize(counts_[cell].size());
+    for (const std::int32_t gpu : gpus)
+      sent_[cell][joined_.key(cell, gpu)] = received_[cell][joined_.key(cell, gpu)] = 0;
     for (std::size_t i = 0; i < gpus.size(); ++i) {
-      each.sums[static_cast<std::size_t>(key(each, gpus[i]))] += received_shares[i];
+      sent_[cell][joined_.key(cell, gpus[i])] += weights.sent[i];
+      received_[cell][joined_.key(cell, gpus[i])] += weights.received[i];
     }
   }
-  for (std::size_t part = 0; part < steps_.size(); ++part) {
+  for (std::size_t part = 0; part < joined_.steps().size(); ++part) {
     for (std::size_t i = 0; i < gpus.size(); ++i) {
-      double senders = 0, sent = 0;
-      for (const Term& term : steps_[part].joined) {
-        const Cell& of = cells_[term.cell];
-        const auto at = static_cast<std::size_t>(key(of, gpus[i]));
-        senders += term.sign * of.counts[at];
-        sent += term.sign * of.sums[at];
+      double others = 0, theirs_sent = 0, theirs_received = 0;
+      for (const JoinedMembers::Term& term : joined_.steps()[part].joined) {
+        const std::size_t key = joined_.key(term.cell, gpus[i]);
+        others += term.sign * counts_[term.cell][key];
+        theirs_sent += term.sign * sent_[term.cell][key];
+        theirs_received += term.sign * received_[term.cell][key];
       }
-      if (senders <= 0) continue;
-      const double received = senders * received_shares[i];
+      if (others <= 0) continue;
+      const double sent = scale * weights.sent[i] * std::max(0.0, theirs_received);
+      const double received = scale * weights.received[i] * std::max(0.0, theirs_sent);
       for (const std::size_t through : topology_.chain(part)) {
-        load(topology_.uplink(through, gpus[i]), std::max(0.0, sent));
-        load(topology_.downlink(through, gpus[i]), received);
-        const auto inner = topology_.inner(through, gpus[i]);
-        if (inner) load(*inner, std::max(0.0, sent) + (through == part ? 0 : received));
+        const Place& at = place(through, gpus[i]);
+        load(at.up, sent);
+        load(at.up + 1, received);
+        if (at.inner != kNone) load(at.inner, through == part ? sent : sent + received);
       }
     }
   }
   count_members(gpus, -1);
+}
+
+/// One level of an exchange in two: to the receiver's place inside the sender's node, or between nodes at one place.
+void TrafficBuilder::add_uneven_by(std::span<const std::int32_t> gpus, const MemberWeights& weights, bool by_lane,
+                                   double scale) {
+  const std::int64_t node = topology_.node_gpus();
+  std::map<std::int64_t, double> sent_by_node, received_by_lane;
+  std::map<std::int64_t, std::vector<std::size_t>> parts;  // by lane or by node
+  for (std::size_t i = 0; i < gpus.size(); ++i) {
+    sent_by_node[gpus[i] / node] += weights.sent[i];
+    received_by_lane[gpus[i] % node] += weights.received[i];
+    parts[by_lane ? gpus[i] % node : gpus[i] / node].push_back(i);
+  }
+  std::vector<std::int32_t> members;
+  MemberWeights own;
+  for (const auto& [place, indices] : parts) {
+    members.clear();
+    own.sent.clear();
+    own.received.clear();
+    for (const std::size_t i : indices) {
+      members.push_back(gpus[i]);
+      own.sent.push_back(by_lane ? sent_by_node[gpus[i] / node] : weights.sent[i]);
+      own.received.push_back(by_lane ? weights.received[i] : received_by_lane[gpus[i] % node]);
+    }
+    add_uneven(members, own, scale);
+  }
+}
+
+void TrafficBuilder::build_uneven(Pattern pattern, std::span<const std::int32_t> gpus, const MemberWeights& weights,
+                                  GroupTraffic& traffic) {
+  ASSERT(gpus.size() == weights.sent.size() && gpus.size() == weights.received.size() && gpus.size() > 1,
+         "{} members, {} and {} weights", gpus.size(), weights.sent.size(), weights.received.size());
+  const auto n = static_cast<double>(gpus.size());
+  const double all = n / (sum_of(weights.sent) * sum_of(weights.received));  // in buffers of a rank
+  const std::int64_t node = topology_.node_gpus();
+  const auto same_node =
+      std::count_if(gpus.begin(), gpus.end(), [&](std::int32_t gpu) { return gpu / node == gpus.front() / node; });
+  const auto k = static_cast<double>(same_node);
+  switch (pattern) {  // units as in build(): what leaves a rank in each of them
+    case Pattern::Direct:
+      add_uneven(gpus, weights, all * n / (n - 1));
+      break;
+    case Pattern::NodeDirect:
+      add_uneven_by(gpus, weights, false, all * k / (k - 1));
+      break;
+    case Pattern::LaneDirect:
+      add_uneven_by(gpus, weights, true, all * n / (n - k));
+      break;
+    case Pattern::RailOptimised:
+      if (k < n) add_uneven_by(gpus, weights, true, all * n / (n - 1));
+      if (k > 1) add_uneven_by(gpus, weights, false, all * n / (n - 1));
+      break;
+    default:
+      ASSERT(false, "pattern {} is of no all-to-all", static_cast<int>(pattern));
+  }
   write(traffic);
 }
 
@@ -231,9 +251,8 @@ void TrafficBuilder::write(GroupTraffic& traffic) {
   for (const std::int32_t resource : loaded_) {
     double& amount = loads_[static_cast<std::size_t>(resource)];
     traffic.uses.push_back({ResourceId(resource), amount});
-    for (std::size_t part = 0; part < topology_.parts().size(); ++part) {
-      const std::int64_t attached = resource - topology_.parts()[part].first_attachment;
-      if (attached < 0 || attached >= 2 * topology_.parts()[part].attachment_count) continue;
+    const std::size_t part = part_of_[static_cast<std::size_t>(resource)];
+    if (part < traffic.heaviest_load.size()) {
       traffic.heaviest_load[part] = std::max(traffic.heaviest_load[part], amount);
     }
     amount = 0;

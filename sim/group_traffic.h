@@ -1,10 +1,12 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "hwprofiles/topology.h"
+#include "sim/joined_members.h"
 #include "sim/sharing.h"
 
 namespace moecast {
@@ -18,6 +20,14 @@ enum class Pattern {
   RailOptimised,  // all-to-all whose messages change to the receiver's rail inside the sender's node (NCCL's PXN)
   Ring,           // all to the next member; rings enter and leave every block once and change through its ranks
   PointToPoint,
+};
+
+/// How much of an all-to-all each member of a group sends and receives, relative to the others. Integers (rows) keep
+/// sums exact.
+struct MemberWeights {
+  std::vector<double> sent, received;
+
+  friend bool operator==(const MemberWeights&, const MemberWeights&) = default;
 };
 
 /// What one unit of a pattern loads, for one group of GPUs.
@@ -34,52 +44,42 @@ class TrafficBuilder {
 
   /// `gpus`: the members, ascending (point-to-point: sender, receiver).
   void build(Pattern pattern, std::span<const std::int32_t> gpus, GroupTraffic& traffic);
-  /// An unbalanced direct all-to-all, by rank: of what every member sends, one unit, the share received_shares[i] goes
-  /// to member i (itself included: that part stays). The shares sum to 1. With equal ones: build(Direct) times
-  /// (n - 1) / n.
-  void build_unbalanced(std::span<const std::int32_t> gpus, std::span<const double> received_shares,
-                        GroupTraffic& traffic);
+  /// An uneven all-to-all along Direct, NodeDirect, LaneDirect or RailOptimised: what member i sends to member j is
+  /// proportional to weights.sent[i] * weights.received[j] (itself included: that part stays). A unit is what a rank
+  /// sends to others in the mean if all weights are equal: then the same as build().
+  void build_uneven(Pattern pattern, std::span<const std::int32_t> gpus, const MemberWeights& weights,
+                    GroupTraffic& traffic);
 
  private:
-  /// A set of GPUs around each GPU: a block of consecutive ones, or those with its lane in such a block.
-  struct Cell {
-    std::int64_t block = 1;
-    std::int64_t lanes = 0;  // in a node; 0: all GPUs of the block
-    std::vector<std::int32_t> counts;
-    std::vector<double> sums;  // of shares; empty until an unbalanced pattern is built
+  [[nodiscard]] double count(std::size_t cell, std::int64_t gpu) const { return counts_[cell][joined_.key(cell, gpu)]; }
+  /// Of a GPU at a part: its uplink (its downlink is the next) and inner capacity, kNone if there is none.
+  struct Place {
+    std::int32_t up = 0;
+    std::int32_t inner = kNone;
   };
-  struct Term {
-    std::size_t cell = 0;
-    double sign = 1;
-  };
-  struct Steps {
-    std::vector<Term> joined;                // direct: members that the part joins to a member are the sum over these
-    std::optional<std::size_t> inside;       // ring: the block below; none: the part joins nothing new
-    std::size_t outside = 0;                 // the block that it makes
-    std::optional<std::size_t> lane_inside;  // a rail: members on its lane, in the block below and the new one
-    std::size_t lane_outside = 0;
-  };
-
-  [[nodiscard]] std::size_t cell(std::int64_t block, std::int64_t lanes);
-  [[nodiscard]] std::size_t common_cell(std::int64_t block, std::int64_t rail_block);
-  void plan_steps();
-  [[nodiscard]] std::int64_t key(const Cell& of, std::int64_t gpu) const;
-  [[nodiscard]] double count(std::size_t of, std::int64_t gpu) const;
+  static constexpr std::int32_t kNone = -1;
+  [[nodiscard]] const Place& place(std::size_t part, std::int32_t gpu) const {
+    return places_[part * static_cast<std::size_t>(topology_.gpu_count()) + static_cast<std::size_t>(gpu)];
+  }
   void count_members(std::span<const std::int32_t> gpus, int sign);
-  void add(std::size_t part, std::int64_t gpu, double load);
+  void add(std::size_t part, std::int32_t gpu, double load);
   void load(std::int32_t resource, double amount);
   void add_direct(std::span<const std::int32_t> gpus, double unit);
   void add_direct_by(std::span<const std::int32_t> gpus, std::int64_t block, bool by_lane, double unit);
+  void add_uneven(std::span<const std::int32_t> gpus, const MemberWeights& weights, double scale);
+  void add_uneven_by(std::span<const std::int32_t> gpus, const MemberWeights& weights, bool by_lane, double scale);
   void add_ring(std::span<const std::int32_t> gpus);
   void add_path(std::int64_t from, std::int64_t to);
   void write(GroupTraffic& traffic);
 
   const Topology& topology_;
-  std::int64_t rail_lanes_ = 0;  // of the cluster's rails, in one node
-  std::vector<Cell> cells_;
-  std::vector<Steps> steps_;          // by part
-  std::vector<double> loads_;         // by resource
-  std::vector<std::int32_t> loaded_;  // resources with a load, in the order in which they came
+  JoinedMembers joined_;
+  std::vector<Place> places_;                         // [part][gpu]
+  std::vector<std::size_t> part_of_;                  // by resource; the number of parts: an inner capacity
+  std::vector<std::vector<std::int32_t>> counts_;     // [cell][key]: members
+  std::vector<std::vector<double>> sent_, received_;  // [cell][key]: sums of weights; of uneven patterns
+  std::vector<double> loads_;                         // by resource
+  std::vector<std::int32_t> loaded_;                  // resources with a load, in the order in which they came
   std::vector<std::int32_t> lane_order_;
 };
 

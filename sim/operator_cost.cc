@@ -77,26 +77,32 @@ class ComputeTimes {
 class ClusterTimes {
  public:
   ClusterTimes(const ParallelLayout& layout, const Cluster& cluster, AlgorithmChoice algorithms)
-      : layout_(layout), topology_(cluster), model_(topology_, std::move(algorithms)) {}
+      : layout_(layout), cluster_(cluster), algorithms_(std::move(algorithms)) {}
   ClusterTimes(const ClusterTimes&) = delete;
   ClusterTimes& operator=(const ClusterTimes&) = delete;
 
   Duration time(const Communication& call) {
+    if (!topology_) {
+      topology_.emplace(cluster_);
+      model_.emplace(*topology_, algorithms_);
+    }
     const bool pair = call.collective == Collective::PointToPoint;
     auto found = shapes_.find({call.group, pair});
     if (found == shapes_.end()) {
       std::vector<std::int32_t> gpus;
       for (const Rank rank : layout_.members(call.group, Rank(0))) gpus.push_back(rank.value());
       if (pair) gpus.resize(2);
-      found = shapes_.emplace(std::pair(call.group, pair), model_.shape(gpus)).first;
+      found = shapes_.emplace(std::pair(call.group, pair), model_->shape(gpus)).first;
     }
-    return model_.cost(call.collective, call.buffer, found->second).time();
+    return model_->cost(call.collective, call.buffer, found->second).time();
   }
 
  private:
   ParallelLayout layout_;
-  Topology topology_;
-  CollectiveModel model_;
+  const Cluster& cluster_;
+  AlgorithmChoice algorithms_;
+  std::optional<Topology> topology_;  // made when asked for the first time: most plans have no open slot
+  std::optional<CollectiveModel> model_;
   std::map<std::pair<Group, bool>, GroupShape> shapes_;
 };
 

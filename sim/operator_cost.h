@@ -20,6 +20,13 @@ struct OperatorCost {
   double port_bytes = 0;  // collectives in groups of several ranks: bytes through every rank's port, one direction
   double rate = 0;        // bytes per second at which they pass when alone: bandwidth * efficiency(buffer)
   double port_load = 1;   // capacity of the port that a rate of 1 takes: port capacity / bandwidth of this collective
+  std::optional<std::int32_t> uneven = std::nullopt;  // into PlanCosts::uneven: members of an expert group differ
+};
+
+/// What an operator costs where the members of an expert group, by position, differ.
+struct UnevenCost {
+  MemberWeights weights;        // an all-to-all: what they send and receive
+  std::vector<Duration> times;  // compute: instead of OperatorCost::fixed
 };
 
 /// The costs of a plan's operators and of what they share. Ports are full duplex and every collective of one node loads
@@ -33,6 +40,7 @@ struct PlanCosts {
   /// alone.
   std::optional<Topology> topology = std::nullopt;
   AlgorithmChoice algorithms = {};
+  std::vector<UnevenCost> uneven = {};
   std::vector<std::pair<std::int32_t, double>> degraded = {};  // resources of the topology, what is left of each
 };
 

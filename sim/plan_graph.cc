@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <utility>
+#include <vector>
 
 #include "base/assert.h"
 
@@ -12,25 +12,27 @@ namespace {
 
 std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
 
-/// (predecessor, operator), ascending, none twice.
-std::vector<std::pair<std::int32_t, std::int32_t>> edges(const StepPlan& plan) {
-  std::vector<std::pair<std::int32_t, std::int32_t>> result;
-  std::array<std::optional<std::int32_t>, kLaneCount> last_in_lane;
-  for (std::size_t i = 0; i < plan.operators.size(); ++i) {
-    const Operator& op = plan.operators[i];
-    ASSERT(op.id.index() == i, "operator {} at position {}", op.id.value(), i);
+/// Calls what an operator follows, each once: the one before it on its lane, and dependencies on other lanes.
+class Predecessors {
+ public:
+  template <typename Call>
+  void of(const StepPlan& plan, const Operator& op, Call call) {
+    found_.clear();
     for (const OpId dependency : op.dependencies) {
       ASSERT(dependency < op.id, "operator {} depends on {}", op.id.value(), dependency.value());
-      if (plan.operators[dependency.index()].lane != op.lane) result.emplace_back(dependency.value(), op.id.value());
+      const bool known = std::find(found_.begin(), found_.end(), dependency.value()) != found_.end();
+      if (!known && plan.operators[dependency.index()].lane != op.lane) found_.push_back(dependency.value());
     }
-    std::optional<std::int32_t>& last = last_in_lane.at(index(op.lane));
-    if (last) result.emplace_back(*last, op.id.value());
+    std::optional<std::int32_t>& last = last_in_lane_.at(index(op.lane));
+    if (last) found_.push_back(*last);
     last = op.id.value();
+    for (const std::int32_t predecessor : found_) call(static_cast<std::size_t>(predecessor));
   }
-  std::sort(result.begin(), result.end());
-  result.erase(std::unique(result.begin(), result.end()), result.end());
-  return result;
-}
+
+ private:
+  std::array<std::optional<std::int32_t>, kLaneCount> last_in_lane_;
+  std::vector<std::int32_t> found_;
+};
 
 }  // namespace
 
@@ -39,12 +41,23 @@ PlanGraph make_plan_graph(const StepPlan& plan) {
   PlanGraph graph;
   graph.predecessor_count.assign(count, 0);
   graph.first_successor.assign(count + 1, 0);
-  for (const auto& [from, to] : edges(plan)) {
-    ++graph.predecessor_count[static_cast<std::size_t>(to)];
-    ++graph.first_successor[static_cast<std::size_t>(from) + 1];
-    graph.successors.push_back(to);
+  Predecessors counting;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Operator& op = plan.operators[i];
+    ASSERT(op.id.index() == i, "operator {} at position {}", op.id.value(), i);
+    counting.of(plan, op, [&](std::size_t from) {
+      ++graph.predecessor_count[i];
+      ++graph.first_successor[from + 1];
+    });
   }
   for (std::size_t i = 0; i < count; ++i) graph.first_successor[i + 1] += graph.first_successor[i];
+  graph.successors.resize(static_cast<std::size_t>(graph.first_successor.back()));
+  std::vector<std::int32_t> next(graph.first_successor.begin(), graph.first_successor.end() - 1);
+  Predecessors placing;
+  for (const Operator& op : plan.operators) {  // ascending, so successors are too
+    placing.of(plan, op,
+               [&](std::size_t from) { graph.successors[static_cast<std::size_t>(next[from]++)] = op.id.value(); });
+  }
   for (std::size_t i = 0; i < count; ++i) {
     if (graph.predecessor_count[i] == 0) graph.roots.push_back(static_cast<std::int32_t>(i));
     graph.in_lane_order.push_back(static_cast<std::int32_t>(i));

@@ -22,6 +22,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kMaxSteps = 1'000'000;
+constexpr std::int64_t kMaxRanks = std::int64_t{1} << 30;
 
 AlgorithmChoice read_algorithms(JsonReader& parent) {
   AlgorithmChoice choice;
@@ -73,6 +74,16 @@ void read_cluster_keys(JsonReader& reader, Scenario& scenario) {
   scenario.degraded = read_degraded(reader, scenario.hardware);
 }
 
+/// "ranks": what the degrees are meant to multiply to.
+void check_ranks(JsonReader& reader, const ParallelLayout& layout, std::int64_t ranks) {
+  if (ranks == layout.world_size()) return;
+  const std::int64_t others = layout.world_size() / layout.data;
+  const std::string fits = ranks % others == 0 ? fmt::format("; data {} would fit", ranks / others) : "";
+  reader.problem("workload", "conflict", fmt::format("degrees that multiply to {} ranks{}", ranks, fits),
+                 fmt::format("data {} x context {} x tensor {} x pipeline {} = {}", layout.data, layout.context,
+                             layout.tensor, layout.pipeline, layout.world_size()));
+}
+
 /// What holds between the parts; called when each of them was read without a problem.
 void check_together(JsonReader& reader, const Scenario& scenario) {
   const std::int64_t ranks = scenario.workload.layout.world_size();
@@ -120,8 +131,12 @@ Result<Scenario> read_scenario(const JsonDocument& document, std::optional<Hardw
   scenario.steps = reader.integer("steps", 1, kMaxSteps, scenario.steps);
   scenario.seed = static_cast<std::uint64_t>(reader.integer("seed", 0, std::numeric_limits<std::int64_t>::max(), 0));
   if (reader.has("slowdown")) scenario.slowdown = reader.numbers("slowdown", 0.01, 100);
+  scenario.routing = read_routing(reader, scenario.workload);
   scenario.expect = read_expectations(reader);
   read_cluster_keys(reader, scenario);
+  const std::optional<std::int64_t> ranks =
+      reader.has("ranks") ? std::optional(reader.integer("ranks", 1, kMaxRanks)) : std::nullopt;
+  if (reader.good() && ranks) check_ranks(reader, scenario.workload.layout, *ranks);
   if (reader.good()) check_together(reader, scenario);
   RETURN_IF_ERROR(reader.finish());
   return scenario;
@@ -135,6 +150,7 @@ Json to_json(const Scenario& scenario) {
   json["steps"] = scenario.steps;
   json["seed"] = scenario.seed;
   if (!scenario.slowdown.empty()) json["slowdown"] = scenario.slowdown;
+  if (scenario.routing) json["routing"] = to_json(*scenario.routing);
   for (const auto& [collective, algorithm] : scenario.algorithms) {
     json["algorithms"][std::string(to_text(collective))] = to_text(algorithm);
   }
@@ -147,12 +163,15 @@ Json to_json(const Scenario& scenario) {
   return json;
 }
 
-Result<Timeline> simulate(const Scenario& scenario) {
-  const ParallelLayout& layout = scenario.workload.layout;
-  Result<std::vector<StepPlan>> stages =
-      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
-  RETURN_IF_ERROR(stages);
-  PlanCosts costs = plan_costs(*stages, layout, scenario.hardware);
+namespace {
+
+ExpertLoads loads_of(const Scenario& scenario) {
+  if (!scenario.routing) return {};
+  return draw_loads(*scenario.routing, scenario.workload, scenario.seed);
+}
+
+PlanCosts costs_of(const Scenario& scenario, std::span<const StepPlan> stages, const ExpertLoads& loads) {
+  PlanCosts costs = plan_costs(stages, scenario.workload.layout, scenario.hardware);
   costs.algorithms = scenario.algorithms;
   for (const DegradedLink& link : scenario.degraded) {
     const auto part = std::find_if(scenario.hardware.cluster->parts.begin(), scenario.hardware.cluster->parts.end(),
@@ -161,10 +180,30 @@ Result<Timeline> simulate(const Scenario& scenario) {
     costs.degraded.emplace_back(costs.topology->uplink(index, link.gpu), link.factor);
     costs.degraded.emplace_back(costs.topology->downlink(index, link.gpu), link.factor);
   }
-  Timeline timeline = execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
-                                          {scenario.steps, scenario.slowdown, scenario.fold});
-  RETURN_IF_ERROR(check_bounds(timeline, layout, scenario.hardware));
+  charge_loads(loads, stages, scenario.workload, scenario.hardware, costs);
+  return costs;
+}
+
+Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std::vector<PathStep>* critical_path) {
+  const ParallelLayout& layout = scenario.workload.layout;
+  Result<std::vector<StepPlan>> stages =
+      build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
+  if (!stages.ok()) return stages.error();  // RETURN_IF_ERROR would copy the plans
+  PlanCosts costs = costs_of(scenario, *stages, loads);
+  return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
+                             {scenario.steps, scenario.slowdown, scenario.fold}, critical_path);
+}
+
+}  // namespace
+
+Result<Timeline> simulate(const Scenario& scenario, std::vector<PathStep>* critical_path) {
+  const ExpertLoads loads = loads_of(scenario);
+  Result<Timeline> timeline = execute(scenario, loads, critical_path);
+  if (!timeline.ok()) return timeline.error();
+  RETURN_IF_ERROR(check_bounds(*timeline, scenario.workload.layout, scenario.hardware, loads));
   return timeline;
 }
+
+Result<Timeline> simulate_unbounded(const Scenario& scenario) { return execute(scenario, loads_of(scenario), nullptr); }
 
 }  // namespace moecast

@@ -14,7 +14,9 @@
 #include "models/timeline.h"
 #include "models/workload.h"
 #include "sim/collectives.h"
+#include "sim/critical_path.h"
 #include "sim/expectation.h"
+#include "sim/expert_load.h"
 
 namespace moecast {
 
@@ -32,10 +34,11 @@ struct Scenario {
   Workload workload = {};
   HardwareProfile hardware = {};
   std::int64_t steps = 1;
-  std::uint64_t seed = 0;             // nothing is drawn yet
+  std::uint64_t seed = 0;             // of what `routing` draws
   std::vector<double> slowdown = {};  // of each rank's compute, as in ExecutionOptions; empty: none
   std::vector<Expectation> expect = {};
-  AlgorithmChoice algorithms = {};  // of collectives on a cluster; the others are chosen by time
+  std::optional<RoutingLoad> routing = std::nullopt;  // none: every expert gets the mean
+  AlgorithmChoice algorithms = {};                    // of collectives on a cluster; the others are chosen by time
   std::vector<DegradedLink> degraded = {};
   bool fold = true;  // as in ExecutionOptions; not part of the file: it does not change the answer
 };
@@ -43,14 +46,14 @@ struct Scenario {
 /// Reads a scenario file:
 ///
 ///   { "name": "...", "note": "...", "workload": {...}, "hardware": "a30_pcie_8", "steps": 1, "seed": 0,
-///     "slowdown": [1, 1.2], "expect": [...],
+///     "slowdown": [1, 1.2], "routing": {"load": "zipf", "exponent": 1}, "expect": [...],
 ///     "nodes": 64, "algorithms": {"all_to_all": "hierarchical"},
 ///     "degraded": [{"part": "leaf", "gpu": 17, "factor": 0.5}] }
 ///
-/// "nodes" (of the profile's cluster, instead of its own number), "algorithms" and "degraded" need a cluster.
-/// "hardware" names a built-in profile or a file (relative to the file in which it stands), or is a profile itself.
-/// With `profile` that one is used and "hardware" may be missing. BadInput with every problem in the file and in those
-/// that it names.
+/// "ranks", if it is there, is what the degrees of "parallel" must multiply to. "routing": sim/expert_load.h. "nodes"
+/// (of the profile's cluster, instead of its own number), "algorithms" and "degraded" need a cluster. "hardware" names
+/// a built-in profile or a file (relative to the file in which it stands), or is a profile itself. With `profile` that
+/// one is used and "hardware" may be missing. BadInput with every problem in the file and in those that it names.
 [[nodiscard]] Result<Scenario> read_scenario(const JsonDocument& document,
                                              std::optional<HardwareProfile> profile = std::nullopt);
 
@@ -61,7 +64,10 @@ struct Scenario {
 [[nodiscard]] nlohmann::ordered_json to_json(const Scenario& scenario);
 
 /// Builds the plans of all stages (open slots are resolved by the profile's operator times) and executes them. BadInput
-/// if model, layout and schedule do not go together.
-[[nodiscard]] Result<Timeline> simulate(const Scenario& scenario);
+/// if model, layout and schedule do not go together; RunFailed if an operator beats the hardware (sim/bounds.h).
+/// `critical_path`, if not null, gets what the step waited for (sim/critical_path.h).
+[[nodiscard]] Result<Timeline> simulate(const Scenario& scenario, std::vector<PathStep>* critical_path = nullptr);
+/// The same without a look at bounds: for hardware that does not exist.
+[[nodiscard]] Result<Timeline> simulate_unbounded(const Scenario& scenario);
 
 }  // namespace moecast

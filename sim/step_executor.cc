@@ -44,7 +44,7 @@ StepExecutor::StepExecutor(std::span<const StepPlan> stages, const ParallelLayou
   for (const double slowdown : options_.slowdown) ASSERT(slowdown > 0, "slowdown {}", slowdown);
   ASSERT(costs_.interference.compute_beside_communication > 0 && costs_.interference.communication_beside_compute > 0);
   place_operators(stages);
-  place_ranks();
+  place_ranks(layout);
   all_ranks_.resize(static_cast<std::size_t>(world_size_));
   std::iota(all_ranks_.begin(), all_ranks_.end(), 0);
 }
@@ -78,11 +78,12 @@ void StepExecutor::place_operators(std::span<const StepPlan> stages) {
   ASSERT(costs_.operators.size() == places_.size(), "{} operators, {} costs", places_.size(), costs_.operators.size());
 }
 
-void StepExecutor::place_ranks() {
+void StepExecutor::place_ranks(const ParallelLayout& layout) {
   const auto stage_size = world_size_ / static_cast<std::int32_t>(graphs_.size());
   for (const std::int32_t rank : plan_.network.representative) {
     RankState placed;
     placed.stage = rank / stage_size;
+    placed.expert_member = static_cast<std::int32_t>(layout.position(Group::Expert, Rank(rank)));
     placed.first_cell = cell_count_;
     cell_count_ += graphs_[static_cast<std::size_t>(placed.stage)].predecessor_count.size();
     fresh_ranks_.push_back(placed);
@@ -159,6 +160,10 @@ void StepExecutor::begin(std::int32_t rank, std::int32_t op) {
     arrive(place.first_meeting + met.group_of[static_cast<std::size_t>(rank)]);
     return;
   }
+  if (place.lane == Lane::Compute) {
+    begin_compute(rank, op);
+    return;
+  }
   const Duration fixed = costs_.operators[static_cast<std::size_t>(op)].fixed;
   if (fixed == Duration(0)) {
     ending_.emplace_back(rank, op);
@@ -166,22 +171,33 @@ void StepExecutor::begin(std::int32_t rank, std::int32_t op) {
   }
   const auto lane = static_cast<std::size_t>(place.lane);
   state(rank).active.at(lane) = op;
-  if (lane == kCompute) {
-    begin_compute(rank, fixed);
-  } else {
-    events_.schedule(now_ + fixed, lane_done(rank, lane));
-  }
+  events_.schedule(now_ + fixed, lane_done(rank, lane));
 }
 
-void StepExecutor::begin_compute(std::int32_t rank, Duration fixed) {
+double StepExecutor::alone(std::int32_t rank, std::int32_t op) const {
+  const OperatorCost& cost = costs_.operators[static_cast<std::size_t>(op)];
+  Duration time = cost.fixed;
+  if (cost.uneven) {
+    const UnevenCost& uneven = costs_.uneven[static_cast<std::size_t>(*cost.uneven)];
+    time = uneven.times[static_cast<std::size_t>(state(rank).expert_member)];
+  }
+  const auto nanoseconds = static_cast<double>(time.count());
+  if (options_.slowdown.empty() || places_[static_cast<std::size_t>(op)].lane != Lane::Compute) return nanoseconds;
+  const std::int32_t real = plan_.network.representative[static_cast<std::size_t>(rank)];
+  return nanoseconds * options_.slowdown[static_cast<std::size_t>(real)];
+}
+
+void StepExecutor::begin_compute(std::int32_t rank, std::int32_t op) {
+  const double work = alone(rank, op);
+  if (work == 0) {
+    ending_.emplace_back(rank, op);
+    return;
+  }
   RankState& worker = state(rank);
+  worker.active[kCompute] = op;
   worker.computes = true;
   worker.stretch.reset();
-  worker.left = static_cast<double>(fixed.count());
-  if (!options_.slowdown.empty()) {
-    const std::int32_t real = plan_.network.representative[static_cast<std::size_t>(rank)];
-    worker.left *= options_.slowdown[static_cast<std::size_t>(real)];
-  }
+  worker.left = work;
   touch(rank);
 }
 
@@ -406,7 +422,8 @@ std::vector<std::pair<Rank, std::int64_t>> StepExecutor::multiplicity() const {
 }
 
 Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout& layout,
-                             const HardwareProfile& hardware, PlanCosts costs, ExecutionOptions options) {
+                             const HardwareProfile& hardware, PlanCosts costs, ExecutionOptions options,
+                             std::vector<PathStep>* critical_path) {
   ASSERT(layout.world_size() <= hardware.rank_count(), "{} ranks on {} GPUs", layout.world_size(),
          hardware.rank_count());
   Timeline timeline;
@@ -419,6 +436,7 @@ Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout&
   } else {
     executor.run(timeline.spans);
   }
+  if (critical_path != nullptr) *critical_path = executor.critical_path();
   timeline.plan = std::move(stages.front());
   timeline.later_stages.assign(std::make_move_iterator(stages.begin() + 1), std::make_move_iterator(stages.end()));
   return timeline;

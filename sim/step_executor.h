@@ -11,6 +11,7 @@
 #include "models/parallel_layout.h"
 #include "models/step_plan.h"
 #include "models/timeline.h"
+#include "sim/critical_path.h"
 #include "sim/event_queue.h"
 #include "sim/fluid_pool.h"
 #include "sim/meeting_plan.h"
@@ -63,10 +64,13 @@ class StepExecutor {
   [[nodiscard]] std::int32_t class_count() const { return plan_.network.class_count(); }
   /// Ranks of which spans come out of run_classes(), and how many each stands for.
   [[nodiscard]] std::vector<std::pair<Rank, std::int64_t>> multiplicity() const;
+  /// Why the last step of the last run took as long as it did: the chain of operators that ends it, from its beginning.
+  [[nodiscard]] std::vector<PathStep> critical_path() const;
   /// Operators that ended on simulated ranks since construction: the cost of all runs so far.
   [[nodiscard]] std::int64_t ended_count() const { return ended_count_; }
 
  private:
+  friend class PathWalker;
   struct OperatorPlace {
     Lane lane = Lane::Compute;
     std::optional<std::int32_t> meeting;  // into plan_.meetings; none: it runs on its rank alone
@@ -87,6 +91,7 @@ class StepExecutor {
   struct RankState {
     std::int32_t step = 0;
     std::int32_t stage = 0;
+    std::int32_t expert_member = 0;                 // position in its expert group
     std::int32_t done_count = 0;                    // operators of this step
     std::size_t first_cell = 0;                     // of this rank's operators, in waiting_for_
     std::size_t first_times = 0;                    // of this rank and step, in times_
@@ -107,13 +112,15 @@ class StepExecutor {
 
   // Once.
   void place_operators(std::span<const StepPlan> stages);
-  void place_ranks();
+  void place_ranks(const ParallelLayout& layout);
 
   // At one instant: operators end and begin, meetings fill, steps follow one another.
   void reset();
   void begin_step(std::int32_t rank);
   void begin(std::int32_t rank, std::int32_t op);
-  void begin_compute(std::int32_t rank, Duration fixed);
+  void begin_compute(std::int32_t rank, std::int32_t op);
+  /// Nanoseconds of an operator that runs on its rank alone, undisturbed.
+  [[nodiscard]] double alone(std::int32_t rank, std::int32_t op) const;
   void end(std::int32_t rank, std::int32_t op);
   void arrive(std::int32_t meeting);
   void next_phase(std::int32_t meeting);
@@ -192,9 +199,11 @@ class StepExecutor {
 /// On a cluster it holds one rank for each class of ranks that are alike (Timeline::stands_for).
 [[nodiscard]] Timeline execute_step_plan(const StepPlan& plan, const ParallelLayout& layout,
                                          const HardwareProfile& hardware, ExecutionOptions options = {});
-/// One plan for each pipeline stage; `costs` as plan_costs() made them, or changed.
+/// One plan for each pipeline stage; `costs` as plan_costs() made them, or changed. `critical_path`, if not null, gets
+/// StepExecutor::critical_path().
 [[nodiscard]] Timeline execute_stage_plans(std::vector<StepPlan> stages, const ParallelLayout& layout,
                                            const HardwareProfile& hardware, PlanCosts costs,
-                                           ExecutionOptions options = {});
+                                           ExecutionOptions options = {},
+                                           std::vector<PathStep>* critical_path = nullptr);
 
 }  // namespace moecast

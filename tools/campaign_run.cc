@@ -186,6 +186,10 @@ Status simulate_campaign(const CommandContext& context, JsonDocument document) {
   if (context.arguments.text("profile")) {
     return Error{ErrorKind::BadInput, "--profile", "belongs to scenarios of a step; this is a campaign"};
   }
+  for (const std::string name : {"explain", "search-chunks", "timing", "no-fold"}) {
+    if (!context.arguments.flag(name)) continue;
+    return Error{ErrorKind::BadInput, "--" + name, "belongs to scenarios of a step; this is a campaign"};
+  }
   const Result<CampaignFile> file = load(context, document);
   if (!file.ok()) return file.error();
   if (const std::optional<std::int64_t> replica = context.arguments.integer("failures")) {

@@ -136,7 +136,7 @@ std::string summary(const TrainConfig& config, const TrainResult& result, const 
   table.row({"loss", fmt::format("{:.3f} -> {:.3f} (unigram entropy {:.3f})", result.loss.front(), result.loss.back(),
                                  result.unigram_entropy)});
   table.row({"step", fmt::format("{} median, {:.0f} tokens/s", pretty(metrics.step_time), result.tokens_per_second)});
-  add_communication_rows(result.timeline, table);
+  add_communication_rows(metrics, bound_metrics(result.timeline), table);
   if (result.checkpoints) {
     add_checkpoint_rows(*result.checkpoints, metrics.step_time, config.checkpoint->policy.interval, table);
   }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "models/metrics.h"
-#include "models/timeline.h"
 #include "tools/table.h"
 
 namespace moecast {
@@ -10,7 +9,7 @@ namespace moecast {
 [[nodiscard]] double exposed_all_to_all_share(const StepMetrics& metrics);
 
 /// Rows on the communication of a measured or simulated run: how much, how much of it is exposed, and how much the plan
-/// must expose with these operator times.
-void add_communication_rows(const Timeline& timeline, Table& table);
+/// must expose with these operator times (`bound`: bound_metrics()).
+void add_communication_rows(const StepMetrics& metrics, const StepMetrics& bound, Table& table);
 
 }  // namespace moecast

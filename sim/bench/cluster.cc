@@ -2,6 +2,7 @@
 
 #include "base/random.h"
 #include "hwprofiles/profile_json.h"
+#include "sim/collectives.h"
 #include "sim/step_executor.h"
 
 namespace moecast {
@@ -103,26 +104,24 @@ BENCHMARK(skewed)
     ->Unit(benchmark::kMillisecond)
     ->Complexity();
 
-/// One all-to-all in which every rank receives a share of its own: its loads by link.
-void unbalanced(benchmark::State& state) {
+/// One all-to-all in which every rank receives a share of its own: its loads by link, and how long it takes.
+void uneven(benchmark::State& state) {
   const HardwareProfile hardware = h100(state.range(0));
   const Topology topology(*hardware.cluster);
   const CounterRandom random(7, 0);
   std::vector<std::int32_t> gpus;
-  std::vector<double> shares;
+  MemberWeights weights;
   for (std::int32_t gpu = 0; gpu < state.range(0); ++gpu) {
     gpus.push_back(gpu);
-    const auto draw = 1 + random.below(100, static_cast<std::uint64_t>(gpu), 0);
-    shares.push_back(static_cast<double>(draw) / (50.5 * static_cast<double>(state.range(0))));
+    weights.sent.push_back(1);
+    weights.received.push_back(static_cast<double>(1 + random.below(100, static_cast<std::uint64_t>(gpu), 0)));
   }
-  GroupTraffic traffic;
   for (auto _ : state) {
-    TrafficBuilder builder(topology);
-    builder.build_unbalanced(gpus, shares, traffic);
-    benchmark::DoNotOptimize(traffic.uses.data());
+    CollectiveModel model(topology, {{Collective::AllToAll, Algorithm::Direct}});
+    benchmark::DoNotOptimize(model.uneven_all_to_all(Bytes(64 << 20), model.shape(gpus), gpus, weights).time());
   }
 }
-BENCHMARK(unbalanced)->Name("Cluster/unbalanced_all_to_all")->Arg(2048)->Unit(benchmark::kMillisecond);
+BENCHMARK(uneven)->Name("Cluster/uneven_all_to_all")->Arg(64)->Arg(2048)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace moecast

@@ -91,7 +91,7 @@ Result<StepTimes> simulated_step(const Workload& workload, const HardwareProfile
   scenario.workload = workload;
   scenario.hardware = hardware;
   const Result<Timeline> timeline = simulate(scenario);
-  RETURN_IF_ERROR(timeline);
+  if (!timeline.ok()) return timeline.error();
   const StepMetrics metrics = step_metrics(*timeline);
   return StepTimes{metrics.step_time, time_before_update(*timeline),
                    seconds(metrics.communication) / seconds(metrics.step_time)};

@@ -1,5 +1,8 @@
 #include "models/attribution.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "models/metrics.h"
@@ -34,6 +37,7 @@ class HandTimeline {
     return *this;
   }
   [[nodiscard]] StepAttribution attributed() const { return attribute(timeline_); }
+  [[nodiscard]] const Timeline& timeline() const { return timeline_; }
 
  private:
   void add(OpKind kind, Lane lane) {
@@ -44,7 +48,31 @@ class HandTimeline {
   Timeline timeline_;
 };
 
+/// Spans of ranks that others stand for say the same as spans of all.
+void expect_same_when_folded(Timeline all, const std::vector<std::pair<Rank, std::int64_t>>& stands_for) {
+  Timeline folded = all;
+  folded.stands_for = stands_for;
+  std::erase_if(folded.spans, [&](const Span& span) {
+    return std::none_of(stands_for.begin(), stands_for.end(), [&](const auto& e) { return e.first == span.rank; });
+  });
+  EXPECT_LT(folded.spans.size(), all.spans.size());
+  EXPECT_EQ(parts(attribute(folded)), parts(attribute(all)));
+  EXPECT_EQ(attribute(folded).step, attribute(all).step);
+  EXPECT_EQ(median_durations(folded), median_durations(all));
+  EXPECT_EQ(bound_metrics(folded).step_time, bound_metrics(all).step_time);
+  EXPECT_EQ(step_metrics(folded).exposed, step_metrics(all).exposed);
+}
+
 constexpr std::int32_t kCompute = 0, kDispatch = 1, kReduce = 2, kTensor = 3, kReceive = 4, kSend = 5;
+
+TEST(Attribution, FoldedRanksCountAsOftenAsTheyStandForOthers) {
+  HandTimeline hand;  // ranks 0, 1, 3 alike
+  for (const std::int32_t rank : {0, 1, 2, 3}) {
+    const std::int64_t late = rank == 2 ? 40 : 0;
+    hand.span(rank, kCompute, 0, 30 + late).span(rank, kDispatch, 30 + late, 90);
+  }
+  expect_same_when_folded(hand.timeline(), {{Rank(0), 3}, {Rank(2), 1}});
+}
 
 TEST(Attribution, EveryInstantCountsOnceInTheFirstPartThatApplies) {
   const StepAttribution found = HandTimeline()

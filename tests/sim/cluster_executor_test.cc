@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "sim/binding_links.h"
 #include "sim/bounds.h"
 #include "sim/step_executor.h"
 #include "tests/hwprofiles/sample_cluster_testing.h"
@@ -248,11 +249,64 @@ TEST(ClusterExecutor, MessagesMatchInTheirOrderOverSteps) {
   EXPECT_GE(last, Instant(Duration(12 * 30'000)));
 }
 
+TEST(BindingLinks, AnAmpleFabricIsNone) {
+  Cluster cluster = rail_cluster(8);  // parts: nvswitch, pcie_switch, host, leaf (10 GB/s, of 4 nodes), spine
+  const auto binds = [&](std::size_t part) {
+    const Topology topology(cluster);
+    return static_cast<bool>(binding_links(topology, {})[static_cast<std::size_t>(topology.uplink(part, 0))]);
+  };
+  EXPECT_TRUE(binds(0));
+  EXPECT_TRUE(binds(3));
+  EXPECT_TRUE(binds(4));       // two links of 10 GB/s for four ports of 10 GB/s
+  cluster.parts[4].links = 4;  // as many as ports
+  EXPECT_FALSE(binds(4));
+  EXPECT_TRUE(binds(3));
+  const Topology topology(cluster);
+  const std::int32_t slow = topology.uplink(4, 0);
+  EXPECT_TRUE(binding_links(topology,
+                            std::vector<std::pair<std::int32_t, double>>{{slow, 0.5}})[static_cast<std::size_t>(slow)]);
+  // A port behind a slot of its own.
+  cluster.parts.insert(cluster.parts.begin() + 3, cluster.parts[3]);
+  cluster.parts[3].name = "slot";
+  cluster.parts[3].link = "pcie";  // 20 GB/s
+  cluster.parts[3].gpus = 1;
+  cluster.parts[3].nodes.reset();
+  cluster.parts[3].rail = false;
+  cluster.parts[4].joins = "slot";
+  ASSERT_TRUE(problems_of(cluster).empty());
+  EXPECT_FALSE(binds(3));
+  EXPECT_TRUE(binds(4));
+}
+
+/// Stages are one and a half leaf blocks long: were the fabric one that can be short, all would feel the slow link.
+TEST(ClusterExecutor, ASlowLinkInAnAmpleFabricStaysWhereItIs) {
+  Cluster cluster = rail_cluster(16);
+  cluster.parts[4].links = 4;
+  Stages stages(2);
+  const OpId forward = stages.compute(0, 1000);
+  const OpId reduced = stages.collective(0, Collective::AllToAll, Group::Expert, 1 << 20, {forward});
+  (void)stages.message(0, 1, true, 1 << 20, {reduced});
+  stages.collective(1, Collective::AllToAll, Group::Expert, 1 << 20, {stages.message(1, 0, false, 1 << 20)});
+  ParallelLayout layout;
+  layout.data = 48;  // one and a half leaf blocks
+  layout.expert = 16;
+  layout.pipeline = 2;
+  PlanCosts costs = stages.costs(layout, on(cluster));
+  EXPECT_EQ(run(stages, layout, costs, {}).classes, 2);
+  costs.degraded = {{costs.topology->uplink(4, 3), 0.3}};
+  const Outcome folded = run(stages, layout, costs, {});
+  ExecutionOptions apart;
+  apart.fold = false;
+  expect_same(folded, run(stages, layout, costs, apart), "a slow link");
+  EXPECT_LE(folded.classes, 16);
+}
+
 TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   HardwareProfile hardware = on(rail_cluster(1));
   hardware.device.peak = FlopsPerSecond(1e12);
   Timeline timeline;
   Operator op;
+  op.id = OpId(0);
   op.kind = OpKind::Mlp;
   op.layer = LayerId(3);
   op.work = {GemmWork{1000, 1000, 1000}};  // 2 ms at the peak
@@ -264,6 +318,31 @@ TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   ASSERT_FALSE(beyond.ok());
   EXPECT_EQ(beyond.error().kind, ErrorKind::RunFailed);
   EXPECT_EQ(beyond.error().place, "L3.Mlp.F");
+}
+
+TEST(Bounds, BytesThatMustLeaveANodeTakeTheirTime) {
+  HardwareProfile hardware = on(rail_cluster(4));
+  hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
+  ParallelLayout layout;
+  layout.data = layout.expert = 32;
+  Timeline timeline;
+  timeline.rank_count = 32;
+  Operator op;
+  op.id = OpId(0);
+  op.kind = OpKind::Dispatch;
+  op.lane = Lane::Comm;
+  op.layer = LayerId(1);
+  op.communication = Communication{Collective::AllToAll, Group::Expert, Bytes(8'000'000)};
+  timeline.plan.operators = {op};
+  // Eight ranks send three quarters of 8 MB out of their node over eight links of 10 GB/s: 0.6 ms. NVLink alone would
+  // allow 0.08 ms.
+  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(Duration(700'000))}};
+  EXPECT_TRUE(check_bounds(timeline, layout, hardware).ok());
+  timeline.spans[0].end = Instant(Duration(400'000));
+  const Status beyond = check_bounds(timeline, layout, hardware);
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_EQ(beyond.error().place, "L1.Dispatch.F");
+  EXPECT_NE(beyond.error().message.find("leave a part of the cluster"), std::string::npos) << beyond.error().message;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "sim/fair_exchange.h"
 #include "sim/fluid_pool.h"
 #include "tests/hwprofiles/sample_cluster_testing.h"
 
@@ -206,36 +207,82 @@ double busiest(const Topology& topology, const GroupTraffic& traffic, double buf
   return longest;
 }
 
-TEST(Collectives, UnbalancedByRankAgreesWithFlowByFlow) {
-  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+TEST(Collectives, UnevenByRankAgreesWithFlowByFlow) {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
     const CounterRandom random(seed, 0);
-    const Topology topology(seed % 2 == 0 ? rail_cluster(4) : pcie_cluster(3));
-    const std::vector<std::int32_t> members = gpus(seed % 2 == 0 ? 32 : 24);
-    std::vector<double> shares;
+    const std::vector<Cluster> clusters = {rail_cluster(4), pcie_cluster(3), rail_cluster(8), rail_cluster(1)};
+    const Cluster& cluster = clusters[seed % clusters.size()];
+    const Topology topology(cluster);
+    const std::vector<std::int32_t> members = gpus(cluster.gpu_count());
+    MemberWeights weights;
     for (std::size_t i = 0; i < members.size(); ++i) {
-      shares.push_back(1 + static_cast<double>(random.below(30, i, 0)) * (i == 5 ? 10 : 0.1));
+      const double spread = seed % 8 < 4 ? (i == 5 ? 10 : 0.1) : 1;  // one hot expert, or many
+      weights.received.push_back(1 + std::floor(static_cast<double>(random.below(30, i, 0)) * spread));
+      weights.sent.push_back(1);
     }
-    const double all = std::accumulate(shares.begin(), shares.end(), 0.0);
-    for (double& share : shares) share /= all;
+    const double all = std::accumulate(weights.received.begin(), weights.received.end(), 0.0);
+    std::vector<double> shares;
+    for (const double rows : weights.received) shares.push_back(rows / all);
     TrafficBuilder builder(topology);
     GroupTraffic traffic;
-    builder.build_unbalanced(members, shares, traffic);
-    // All in step is never slower. Flow by flow a hot receiver behind rails can be held back by uplinks that it shares
-    // at first, and idle then: up to a tenth.
-    const double ratio = flow_by_flow(topology, members, kBuffer, shares) / busiest(topology, traffic, kBuffer);
-    EXPECT_GE(ratio, 1 - 1e-6) << "seed " << seed;
-    EXPECT_LE(ratio, seed % 2 == 0 ? 1.1 : 1.01) << "seed " << seed;
+    builder.build_uneven(Pattern::Direct, members, weights, traffic);
+    const auto n = static_cast<double>(members.size());
+    const double bound = busiest(topology, traffic, kBuffer * (n - 1) / n);
+    const double flows = flow_by_flow(topology, members, kBuffer, shares);
+    EXPECT_GE(flows / bound, 1 - 1e-6) << "seed " << seed;
+    FairExchange fair(topology);
+    EXPECT_NEAR(bound * fair.slowdown(members, weights.received) / flows, 1, 0.01)
+        << "seed " << seed << ", flow by flow / busiest link: " << flows / bound;
   }
 }
 
-TEST(Collectives, UnbalancedWithEqualSharesIsBalanced) {
-  const Topology topology(rail_cluster(9));
-  const std::vector<std::int32_t> members = gpus(24, 3);
+TEST(Collectives, UnevenWithEqualWeightsIsEven) {
+  for (const Cluster& cluster : {rail_cluster(9), pcie_cluster(9)}) {
+    const Topology topology(cluster);
+    TrafficBuilder builder(topology);
+    for (const std::vector<std::int32_t>& members : {gpus(72), gpus(24, 3), gpus(16)}) {
+      const MemberWeights equal = {std::vector<double>(members.size(), 3), std::vector<double>(members.size(), 7)};
+      for (const Pattern pattern :
+           {Pattern::Direct, Pattern::NodeDirect, Pattern::LaneDirect, Pattern::RailOptimised}) {
+        if (members.size() == 24 && pattern != Pattern::Direct) continue;  // nodes of unlike places
+        GroupTraffic even, uneven;
+        builder.build(pattern, members, even);
+        builder.build_uneven(pattern, members, equal, uneven);
+        ASSERT_EQ(even.uses.size(), uneven.uses.size());
+        std::vector<double> loads(topology.capacities().size());
+        for (const ResourceUse& use : even.uses) loads[use.resource.index()] = use.coefficient;
+        for (const ResourceUse& use : uneven.uses) {
+          EXPECT_NEAR(use.coefficient / loads[use.resource.index()], 1, 1e-9) << topology.name(use.resource.value());
+        }
+      }
+    }
+  }
+}
+
+/// What members receive and send of an uneven exchange, whatever levels it takes.
+TEST(Collectives, UnevenExchangesConserveBytes) {
+  const Topology topology(rail_cluster(4));
+  const std::vector<std::int32_t> members = gpus(32);
+  const CounterRandom random(3, 0);
+  MemberWeights weights{std::vector<double>(32, 1), {}};
+  for (std::uint64_t i = 0; i < 32; ++i) weights.received.push_back(static_cast<double>(random.below(100, i, 0)));
+  const double all = std::accumulate(weights.received.begin(), weights.received.end(), 0.0);
   TrafficBuilder builder(topology);
-  GroupTraffic balanced, unbalanced;
-  builder.build(Pattern::Direct, members, balanced);
-  builder.build_unbalanced(members, std::vector<double>(24, 1.0 / 24), unbalanced);
-  EXPECT_NEAR(busiest(topology, unbalanced, 1) / busiest(topology, balanced, 1), 23.0 / 24, 1e-12);
+  for (const Pattern pattern : {Pattern::Direct, Pattern::RailOptimised}) {
+    GroupTraffic traffic;
+    builder.build_uneven(pattern, members, weights, traffic);
+    std::vector<double> loads(topology.capacities().size());
+    for (const ResourceUse& use : traffic.uses) loads[use.resource.index()] = use.coefficient;
+    const auto leaf = std::size_t{3};  // nvswitch, pcie_switch, host, leaf, spine
+    for (std::int64_t node = 0; node < 4; ++node) {
+      double received = 0, expected = 0;
+      for (std::int64_t i = 8 * node; i < 8 * node + 8; ++i) {
+        received += loads[static_cast<std::size_t>(topology.downlink(leaf, i))];
+        expected += weights.received[static_cast<std::size_t>(i)] / all * 24 * 32 / 31;  // from 24 members elsewhere
+      }
+      EXPECT_NEAR(received, expected, 1e-9) << "node " << node;
+    }
+  }
 }
 
 /// The loads of a direct pattern, pair by pair.
