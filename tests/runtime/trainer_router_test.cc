@@ -55,7 +55,7 @@ class RouterTraining : public ::testing::TestWithParam<Variant> {
     return workload;
   }
   static TrainResult must_train(const Workload& workload, const TextFile& text) {
-    Result<TrainResult> result = run_training(train_config(workload, text, 5));
+    Result<TrainResult> result = run_training(train_config(workload, text, 3));
     EXPECT_TRUE(result.ok()) << (result.ok() ? "" : result.error().text());
     return result.ok() ? std::move(result).value() : TrainResult{};
   }
@@ -71,16 +71,18 @@ class RouterTraining : public ::testing::TestWithParam<Variant> {
   }
 };
 
-TEST_P(RouterTraining, RanksAndMicroBatchesAgreeUnderEveryZeroStage) {
+TEST_P(RouterTraining, RanksMicroBatchesAndShardsAgree) {
   const TextFile text;
   const TrainResult single = must_train(workload(1, 1), text);
-  for (const auto& [ranks, degree] : {std::pair(2, 2), {4, 2}, {4, 4}}) {
-    for (const int stage : {0, 1, 2}) {
-      SCOPED_TRACE(::testing::Message() << ranks << " ranks, EP " << degree << ", ZeRO " << stage);
-      Workload divided = workload(ranks, degree);
-      divided.layout.zero_stage = stage;
-      expect_close(must_train(divided, text), single);
-    }
+  struct Division {
+    std::int64_t ranks, expert_degree;
+    int zero_stage;
+  };
+  for (const Division& d : {Division{2, 2, 1}, {4, 2, 0}, {4, 2, 2}}) {
+    SCOPED_TRACE(::testing::Message() << d.ranks << " ranks, EP " << d.expert_degree << ", ZeRO " << d.zero_stage);
+    Workload divided = workload(d.ranks, d.expert_degree);
+    divided.layout.zero_stage = d.zero_stage;
+    expect_close(must_train(divided, text), single);
   }
 }
 
@@ -92,8 +94,7 @@ TEST_P(RouterTraining, SchedulesDoNotChangeLosses) {
     moe.capacity_factor = 2;
   });
   const TrainResult sequential = must_train(base, text);
-  for (const Schedule& schedule : {Schedule{ScheduleKind::Pipelined, 2}, Schedule{ScheduleKind::Shortcut, 1, 2, 3},
-                                   Schedule{ScheduleKind::Shortcut, 2, 3, 1}}) {
+  for (const Schedule& schedule : {Schedule{ScheduleKind::Pipelined, 2}, Schedule{ScheduleKind::Shortcut, 2, 3, 1}}) {
     SCOPED_TRACE(static_cast<int>(schedule.kind));
     base.schedule = schedule;
     expect_close(must_train(base, text), sequential);
