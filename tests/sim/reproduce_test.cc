@@ -105,7 +105,8 @@ TEST_F(ReproduceTest, AddsWhatRunsBesideBothSidesOfASpeedup) {
                            "source": "s" {}}})",
                        rest);
   };
-  write("fast.json", expecting(row("") + "," + row(R"(, "times": 3, "beside": [{"scenario": "stem.json", "times": 2}])")));
+  write("fast.json",
+        expecting(row("") + "," + row(R"(, "times": 3, "beside": [{"scenario": "stem.json", "times": 2}])")));
   const Result<Reproduction> result = reproduce(folder_);
   ASSERT_TRUE(result.ok()) << result.error().text();
   ASSERT_EQ(result->values.size(), 2U);
