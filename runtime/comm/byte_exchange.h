@@ -39,6 +39,11 @@ class ByteReader {
 
   template <typename T>
   T value() {
+    if constexpr (std::is_same_v<T, bool>) {  // only two of 256 bytes are one
+      const auto byte = value<std::uint8_t>();
+      good_ = good_ && byte <= 1;
+      return byte == 1;
+    }
     T out{};
     if (bytes_.size() < sizeof out) {
       good_ = false;

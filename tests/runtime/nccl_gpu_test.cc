@@ -6,7 +6,7 @@
 
 #include "runtime/comm/inproc.h"
 #include "runtime/gpu_module.h"
-#include "tests/runtime/communicator_contract_suite.h"
+#include "tests/runtime/communicator_contract.h"
 #include "tests/runtime/fake_nccl_testing.h"
 #include "tests/runtime/tcp_world_testing.h"
 #include "tests/runtime/trainer_testing.h"

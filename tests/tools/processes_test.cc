@@ -66,16 +66,21 @@ TEST_F(Processes, ARankThatStaysAwayIsNamed) {
 
 TEST_F(Processes, ARankThatIsKilledIsNamedAndTheOthersEnd) {
   // The last rank is killed once the result's hidden folder says that training has begun.
-  const std::string script = R"(
+  const std::string script = R"sh(
     port=$((10000 + $$ % 20000))
     export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port
-    run() { RANK=$1 "$MOECAST" train )" + config() + R"( --steps 100000 -o run; }
-    RANK=1 "$MOECAST" train )" + config() + R"( --steps 100000 -o run & victim=$!
+    run() { RANK=$1 "$MOECAST" train )sh" +
+                             config() + R"sh( --steps 100000 -o run; }
+    RANK=1 "$MOECAST" train )sh" +
+                             config() + R"sh( --steps 100000 -o run & victim=$!
     run 0 & first=$!
-    while [ -z "$(ls -A)" ];
-  do sleep 0.05;
-  done sleep 0.3 kill - 9 $victim wait $first code = $ ? exit $code) ";
-      const Outcome outcome = run_shell(script, folder_.path());
+    while [ -z "$(ls -A)" ]; do sleep 0.05; done
+    sleep 0.3
+    kill -9 $victim
+    wait $first
+    code=$?
+    exit $code)sh";
+  const Outcome outcome = run_shell(script, folder_.path());
   EXPECT_EQ(outcome.exit_code, 3);
   expect_part(outcome, "rank 1 is gone");
   EXPECT_TRUE(folder_.names().empty());
