@@ -174,6 +174,11 @@ Result<JsonDocument> JsonDocument::part(std::string_view pointer) const {
 }
 
 Status JsonDocument::put(std::string_view pointer, const JsonDocument& origin, std::string_view origin_pointer) {
+  std::vector<std::string> made;  // on the way to the value
+  for (std::size_t end = pointer.find('/', 1); end != std::string_view::npos; end = pointer.find('/', end + 1)) {
+    std::string parent(pointer.substr(0, end));
+    if (!data_->content.json.contains(Json::json_pointer(parent))) made.push_back(std::move(parent));
+  }
   const Result<Json*> slot = make_path(data_->content.json, pointer, std::string(pointer));
   if (!slot.ok()) return slot.error();
   **slot = origin.json().at(Json::json_pointer(std::string(origin_pointer)));
@@ -181,6 +186,7 @@ Status JsonDocument::put(std::string_view pointer, const JsonDocument& origin, s
   copy_positions(origin.data_->content.positions, origin_pointer, data_->content.positions, pointer);
   if (const json::Position* around = nearest_position(origin.data_->content.positions, origin_pointer)) {
     data_->content.positions[std::string(pointer)] = *around;
+    for (const std::string& parent : made) data_->content.positions[parent] = *around;
   }
   return {};
 }

@@ -126,7 +126,8 @@ Command report_command() {
        .details =
            "Measured and predicted runs of the same name stand beside each other; a validation.json brings its\n"
            "own pairs and its tolerance. A sweep's folder gives maps over its axes, Pareto fronts, time by cause\n"
-           "and a table of all points.",
+           "and a table of all points; of steps also the best point's timeline, and those of other points that\n"
+           "sweep --show and simulate have made.",
        .positionals = {{.name = "RESULT",
                         .help = "result folders (of a sweep too), timeline.json, validation.json, a hardware profile",
                         .at_least = 1,

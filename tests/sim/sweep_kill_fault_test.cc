@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -69,10 +70,12 @@ class TellingWorkers final : public SweepWorkers {
   ::_exit(run_sweep(spec, points, workers, &*journal, hooks).ok() ? 0 : 6);
 }
 
+/// More points than all killed runs get to.
 SweepSpec long_sweep() {
-  return good_sweep(
-      R"("axes": [{"pointer": "/campaign/policy/interval", "range": {"from": 10, "to": 2000, "step": 10}}],
-                       "replicas": 20, "objective": {"metric": "goodput", "goal": "max"})");
+  return good_sweep(fmt::format(
+      R"("axes": [{{"pointer": "/campaign/policy/interval", "range": {{"from": 10, "to": {}, "step": 10}}}}],
+                       "replicas": 20, "objective": {{"metric": "goodput", "goal": "max"}})",
+      400 * kill_count()));
 }
 
 TEST(SweepKillFault, AKilledSweepLosesNoFinishedPointAndRepeatsOnlyTheOneInFlight) {
@@ -117,6 +120,7 @@ TEST(SweepKillFault, AKilledSweepLosesNoFinishedPointAndRepeatsOnlyTheOneInFligh
   }
   int repeated = 0;
   for (const auto& [point, count] : begun) repeated += count - 1;
+  EXPECT_EQ(killed, kill_count());
   EXPECT_LE(repeated, killed);
 
   const std::vector<SweepPoint> points = points_of(spec);

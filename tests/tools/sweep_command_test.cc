@@ -115,6 +115,7 @@ TEST(SweepCommand, MistakesAreReportedBeforeAnythingIsWritten) {
   };
   EXPECT_NE(error("policy/interval", "policy/intervall").find("sweep.json:2:"), std::string::npos);
   EXPECT_NE(error("policy/interval", "policy/intervall").find("did you mean interval?"), std::string::npos);
+  EXPECT_NE(error("/campaign/policy/interval", "/campagn/policy/interval").find("sweep.json:2:"), std::string::npos);
   EXPECT_NE(error("\"metric\": \"goodput\"", "\"metric\": \"godput\"").find("did you mean goodput?"),
             std::string::npos);
   EXPECT_NE(error("[20, 60, 200]", "[]").find("at least one value"), std::string::npos);
@@ -180,7 +181,10 @@ TEST(SweepCommand, InterruptedItSaysHowToGoOnAndThenDoes) {
 TEST(ExplainCommand, SaysWhyAndWhatBinds) {
   const TestFolder folder;
   write_sweep(folder, R"(, "constraints": [{"metric": "storage_rate", "at_most": "300 MB/s"}])");
-  const Outcome swept = run_moecast({"sweep", "sweep.json", "-o", "out"}, folder.path());
+  const Outcome swept =
+      run_moecast({"sweep", "sweep.json", "-o", "out", "--set", "/axes/1/pointer=/campaign/policy/snapshot_experts",
+                   "--set", "/axes/1/values=[8, 16]"},
+                  folder.path());
   ASSERT_EQ(swept.exit_code, 0) << swept.err;
   const Outcome outcome = run_moecast({"explain", "out"}, folder.path());
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
