@@ -13,7 +13,8 @@ namespace moecast {
 /// communication the raw bandwidth of the links by which a rank is attached, and on a cluster what must leave a block
 /// of its GPUs over all links that lead out of it (sim/cut_bounds.h). RunFailed names the operator, its time and the
 /// bound. What a calibration took for the peak, the best that it saw, is no bound. Nothing is allowed beyond a bound
-/// but rounding (a millionth). `loads`: what routing brings to each member of an expert group, if not the mean.
+/// but rounding (a millionth), and to a measured table of a collective what nominal bandwidths understate (a quarter).
+/// `loads`: what routing brings to each member of an expert group, if not the mean.
 [[nodiscard]] Status check_bounds(const Timeline& timeline, const ParallelLayout& layout,
                                   const HardwareProfile& hardware, const ExpertLoads& loads = {});
 

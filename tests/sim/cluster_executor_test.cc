@@ -320,6 +320,28 @@ TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   EXPECT_EQ(beyond.error().place, "L3.Mlp.F");
 }
 
+TEST(Bounds, AMeasuredTableMayShowThatALinkIsFasterThanItsNominalBandwidth) {
+  HardwareProfile hardware = on(rail_cluster(1));
+  hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
+  ParallelLayout layout;
+  layout.data = layout.expert = 8;
+  Timeline timeline;
+  timeline.rank_count = 8;
+  Operator op;
+  op.id = OpId(0);
+  op.kind = OpKind::Dispatch;
+  op.lane = Lane::Comm;
+  op.layer = LayerId(1);
+  op.communication = Communication{Collective::AllToAll, Group::Expert, Bytes(8'000'000)};
+  timeline.plan.operators = {op};
+  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(Duration(60'000))}};  // 70 us at 100 GB/s
+  EXPECT_FALSE(check_bounds(timeline, layout, hardware).ok());
+  hardware.cluster->links.at("nvlink").measured[Collective::AllToAll] = {{8}, {{{{8e6, Duration(60'000)}}}}};
+  EXPECT_TRUE(check_bounds(timeline, layout, hardware).ok());
+  timeline.spans[0].end = Instant(Duration(50'000));
+  EXPECT_FALSE(check_bounds(timeline, layout, hardware).ok());
+}
+
 TEST(Bounds, BytesThatMustLeaveANodeTakeTheirTime) {
   HardwareProfile hardware = on(rail_cluster(4));
   hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
