@@ -95,7 +95,7 @@ TEST(MeasuredTable, ARefittedProfileSaysHowGoodItIs) {
   EXPECT_EQ(fitted->cluster->links.at("nvlink").measured.size(), 1U);
   ASSERT_TRUE(fitted->fit.has_value());
   EXPECT_EQ(fitted->fit->held_out_count, 4);
-  EXPECT_LT(fitted->fit->fit_median_error, 1e-6);
+  EXPECT_LT(fitted->fit->fit_median_error, 1e-4);  // whole nanoseconds
   EXPECT_GT(fitted->fit->held_out_median_error, 0.01);
   EXPECT_NE(fitted->source_of("/cluster/links/nvlink/measured")->reference.find("table.csv"), std::string::npos);
   const std::filesystem::path file = std::filesystem::path(testing::TempDir()) / "moecast_refitted_profile.json";
