@@ -18,7 +18,7 @@ endfunction()
 # moecast_add_tests(<folder> LINK <libraries> [HELPERS <folders>]): one test program for each kind of test in
 # tests/<folder>, with the kind as ctest label; the *_testing.cc of HELPERS are in it too.
 # foo_test.cc is a unit test; foo_contract_test.cc, foo_fault_test.cc, foo_golden_test.cc, foo_validation_test.cc,
-# foo_tidy_test.cc and foo_gpu_test.cc carry their kind in the name. foo_mpi_test.cc runs as four processes.
+# foo_tidy_test.cc and foo_gpu_test.cc carry their kind in the name. foo_process_test.cc runs as four processes.
 function(moecast_add_tests folder)
   cmake_parse_arguments(arg "" "" "LINK;HELPERS" ${ARGN})
   file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
@@ -35,9 +35,9 @@ function(moecast_add_tests folder)
     moecast_add_test_program(${folder} ${kind} "${sources}" "${helpers}" "${arg_LINK}")
   endforeach()
   set(sources ${all})
-  list(FILTER sources INCLUDE REGEX "_mpi_test\\.cc$")
-  list(FILTER rest EXCLUDE REGEX "_mpi_test\\.cc$")
-  moecast_add_mpi_test(${folder} "${sources}" "${helpers}" "${arg_LINK}")
+  list(FILTER sources INCLUDE REGEX "_process_test\\.cc$")
+  list(FILTER rest EXCLUDE REGEX "_process_test\\.cc$")
+  moecast_add_process_test(${folder} "${sources}" "${helpers}" "${arg_LINK}")
   moecast_add_test_program(${folder} unit "${rest}" "${helpers}" "${arg_LINK}")
 endfunction()
 
@@ -59,18 +59,29 @@ function(moecast_add_test_program folder kind sources helpers link)
                        PROPERTIES LABELS ${kind} TIMEOUT 900)
 endfunction()
 
-# One ctest test: the whole program under the launcher. --oversubscribe and --allow-run-as-root are Open MPI's.
-function(moecast_add_mpi_test folder sources helpers link)
-  if(NOT sources OR NOT MOECAST_MPI_FOUND)
+# The whole program is one ctest test: as processes that meet over TCP, and under the MPI launcher if there is one.
+# --oversubscribe and --allow-run-as-root are Open MPI's.
+function(moecast_add_process_test folder sources helpers link)
+  if(NOT sources)
     return()
   endif()
-  set(program ${folder}_mpi_tests)
+  set(program ${folder}_process_tests)
   add_executable(${program} ${PROJECT_SOURCE_DIR}/tests/main.cc ${sources} ${helpers})
   moecast_link_test_program(${program} "${link}")
+  set(names ${program}.tcp)
+  add_test(NAME ${program}.tcp COMMAND ${PROJECT_SOURCE_DIR}/tests/start_ranks.sh 4 $<TARGET_FILE:${program}>)
+  if(MOECAST_MPI_FOUND)
+    list(APPEND names ${program}.mpi)
+    moecast_mpi_launcher(launcher)
+    add_test(NAME ${program}.mpi COMMAND ${launcher} ${MPIEXEC_NUMPROC_FLAG} 4 $<TARGET_FILE:${program}>)
+  endif()
+  set_tests_properties(${names} PROPERTIES LABELS process TIMEOUT 900 PROCESSORS 2)
+endfunction()
+
+function(moecast_mpi_launcher out)
   set(open_mpi "")
   if(MPI_CXX_LIBRARY_VERSION_STRING MATCHES "Open MPI" OR MPIEXEC_EXECUTABLE MATCHES "mpirun|mpiexec")
     set(open_mpi --oversubscribe --allow-run-as-root)
   endif()
-  add_test(NAME ${program} COMMAND ${MPIEXEC_EXECUTABLE} ${open_mpi} ${MPIEXEC_NUMPROC_FLAG} 4 $<TARGET_FILE:${program}>)
-  set_tests_properties(${program} PROPERTIES LABELS mpi TIMEOUT 900 PROCESSORS 2)
+  set(${out} ${MPIEXEC_EXECUTABLE} ${open_mpi} PARENT_SCOPE)
 endfunction()

@@ -45,6 +45,9 @@ class Communicator {
   [[nodiscard]] virtual Result<std::vector<std::int64_t>> exchange(std::span<const std::int64_t> to_each_peer) = 0;
   [[nodiscard]] virtual Status barrier() = 0;
 
+  /// What has closed the group, or will close it at the next call: a peer has given up or is gone. Never waits; may be
+  /// called from any thread.
+  [[nodiscard]] virtual Status check() = 0;
   /// Gives up: peers that wait for this rank get an error that carries `reason`. May be called from any thread.
   virtual void abort(const Error& reason) = 0;
 };

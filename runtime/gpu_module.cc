@@ -54,6 +54,12 @@ Result<GpuMachine> describe_gpus() {
   return (*module)->describe();
 }
 
+Result<const NcclFunctions*> load_nccl() {
+  const Result<const GpuModule*> module = load_gpu_module();
+  if (!module.ok()) return module.error();
+  return (*module)->load_nccl();
+}
+
 Result<std::unique_ptr<Backend>> make_cuda_backend(int device) {
   const Result<const GpuModule*> module = load_gpu_module();
   if (!module.ok()) return module.error();

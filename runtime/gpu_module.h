@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "runtime/backend.h"
+#include "runtime/comm/nccl_functions.h"
 
 namespace moecast {
 
@@ -25,7 +26,6 @@ struct GpuMachine {
   std::string driver;   // highest CUDA version that the driver supports, "13.0"
   std::string runtime;  // CUDA runtime of the module
   std::string cublas;   // version of the loaded library
-  std::string nccl;     // of the loaded library; empty if none was found (gpu communicators need it)
   std::vector<GpuDevice> devices;
 };
 
@@ -34,10 +34,11 @@ struct GpuMachine {
 struct GpuModule {
   Result<GpuMachine> (*describe)();
   Result<std::unique_ptr<Backend>> (*make_backend)(int device);
+  Result<const NcclFunctions*> (*load_nccl)();
 };
 
-/// Changes whenever GpuModule or a class that crosses the border (Backend, Tensor, Communicator) does.
-inline constexpr int kGpuModuleAbi = 1;
+/// Changes whenever GpuModule or a class that crosses the border (Backend, Tensor, NcclFunctions) does.
+inline constexpr int kGpuModuleAbi = 2;
 /// The module's only symbol: `extern "C" const GpuModule* moecast_gpu_module(int abi)`, null if the numbers differ.
 inline constexpr const char* kGpuModuleEntry = "moecast_gpu_module";
 
@@ -48,6 +49,9 @@ inline constexpr const char* kGpuModuleEntry = "moecast_gpu_module";
 
 /// The GPUs of this machine. Unavailable, with the reason, without a module, driver or device.
 [[nodiscard]] Result<GpuMachine> describe_gpus();
+
+/// NCCL, of the library that this machine has (libnccl.so.2). Unavailable, with the reason, without it or as above.
+[[nodiscard]] Result<const NcclFunctions*> load_nccl();
 
 /// The CUDA backend on one device: BF16 or F32, one stream for each lane. Unavailable as above.
 [[nodiscard]] Result<std::unique_ptr<Backend>> make_cuda_backend(int device);

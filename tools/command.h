@@ -10,6 +10,7 @@
 #include "base/json_document.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "runtime/comm/launch.h"
 #include "tools/options.h"
 #include "tools/terminal.h"
 
@@ -24,6 +25,7 @@ struct CommandContext {
   bool quiet = false;             // --quiet
   bool show_progress = false;     // stderr is a terminal and not --quiet
   const std::atomic<bool>& stop;  // Ctrl-C
+  Launch launch = {};             // which of several processes this is, if the command knows of them
 
   /// Text for people on stdout; nothing with --json or --quiet.
   void print(std::string_view text) const;

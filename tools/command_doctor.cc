@@ -20,8 +20,6 @@ struct Ability {
   std::string why;  // what it will use, or what is missing and how to get it
 };
 
-bool has_nccl(const Machine& machine) { return machine.gpus.ok() && !machine.gpus->nccl.empty(); }
-
 std::string gpu_reason(const Machine& machine) {
   if (machine.gpus.ok()) return "";
   if (machine.built_with_gpu_module) return machine.gpus.error().text();
@@ -44,7 +42,7 @@ const char* overlap_reason(Wakeup wakeup) {
 }
 
 std::string mpi_reason(const Machine& machine) {
-  if (!MpiWorld::is_built()) return "built without MPI; install one (libopenmpi-dev, openmpi-bin) and build again";
+  if (!is_mpi_built()) return "built without MPI; install one (libopenmpi-dev, openmpi-bin) and build again";
   return machine.mpi.path.empty() ? "mpirun was not found" : "mpirun -n N moecast train CONFIG, N ranks in the layout";
 }
 
@@ -57,13 +55,15 @@ std::vector<Ability> abilities(const Machine& machine) {
                  overlap_reason(machine.communication_wakeup)});
   out.push_back({"train and calibrate on a GPU", gpu_count > 0,
                  gpu_count > 0 ? machine.gpus->devices.front().name : gpu_reason(machine)});
-  const bool several = gpu_count > 1 && has_nccl(machine);
+  const bool several = gpu_count > 1 && !machine.nccl.empty();
   out.push_back({"NCCL between GPUs", several,
-                 several          ? fmt::format("{} GPUs, NCCL {}", gpu_count, machine.gpus->nccl)
+                 several          ? fmt::format("{} GPUs, NCCL {}, a process for each", gpu_count, machine.nccl)
                  : gpu_count == 0 ? "no usable GPU"
                  : gpu_count == 1 ? "one GPU only"
                                   : "libnccl.so.2 was not found"});
-  out.push_back({"ranks as processes, on several machines (MPI)", MpiWorld::is_built() && !machine.mpi.path.empty(),
+  out.push_back({"ranks as processes, on several machines (TCP)", true,
+                 "srun, torchrun, or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT for each moecast train"});
+  out.push_back({"ranks as processes, on several machines (MPI)", is_mpi_built() && !machine.mpi.path.empty(),
                  mpi_reason(machine)});
   out.push_back({"simulate, reproduce, validate, report", true, "any machine; no GPU needed"});
   return out;
@@ -95,7 +95,7 @@ Table facts_table(const Machine& machine) {
   } else {
     table.row({"GPU", "none that can be used"});
   }
-  table.row({"NCCL", has_nccl(machine) ? machine.gpus->nccl : "not found"});
+  table.row({"NCCL", machine.nccl.empty() ? "not found" : machine.nccl});
   table.row({"MPI", or_none(machine.mpi)});
   return table;
 }
@@ -118,8 +118,7 @@ Json gpus_json(const Machine& machine) {
   return Json{{"devices", devices},
               {"driver", machine.gpus->driver},
               {"runtime", machine.gpus->runtime},
-              {"cublas", machine.gpus->cublas},
-              {"nccl", machine.gpus->nccl}};
+              {"cublas", machine.gpus->cublas}};
 }
 
 Json machine_json(const Machine& machine) {
@@ -139,6 +138,7 @@ Json machine_json(const Machine& machine) {
           {"disk_free_bytes", machine.disk_free.count()},
           {"cuda_toolkit", found_json(machine.cuda_toolkit)},
           {"gpu", gpus_json(machine)},
+          {"nccl", machine.nccl.empty() ? Json(nullptr) : Json(machine.nccl)},
           {"mpi", found_json(machine.mpi)},
           {"abilities", can}};
 }

@@ -8,6 +8,7 @@
 #include "tools/checkpoint_result.h"
 #include "tools/command.h"
 #include "tools/output.h"
+#include "tools/processes.h"
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/revision.h"
@@ -113,8 +114,7 @@ std::string summary(const TrainConfig& config, const TrainResult& result, const 
   return fmt::format("{}\n{}", style.paint(config.name, Tone::Strong), table.text(style, "  "));
 }
 
-Result<TrainResult> train_with_progress(const TrainConfig& config, const MpiWorld* world,
-                                        const CommandContext& context) {
+Result<TrainResult> train_with_progress(const TrainConfig& config, ProcessWorld* world, const CommandContext& context) {
   const SteadyClock clock;
   ProgressLine progress(config.name, context.show_progress, clock, stderr);
   const auto on_step = [&](const TrainProgress& step) {
@@ -124,14 +124,8 @@ Result<TrainResult> train_with_progress(const TrainConfig& config, const MpiWorl
                           : train_as_process(*world, config, context.log, on_step, context.stop);
 }
 
-/// This process's part of the run, if mpirun started several.
-Result<std::unique_ptr<MpiWorld>> start_processes() {
-  if (!MpiWorld::is_launched()) return std::unique_ptr<MpiWorld>();
-  return MpiWorld::start();
-}
-
 /// The folder for the results, on the process that writes them; no process goes on if that fails.
-Result<std::optional<OutputFolder>> create_output(const CommandContext& context, const MpiWorld* world) {
+Result<std::optional<OutputFolder>> create_output(const CommandContext& context, ProcessWorld* world) {
   std::optional<OutputFolder> output;
   Status status;
   if (world == nullptr || world->rank() == 0) {
@@ -143,7 +137,11 @@ Result<std::optional<OutputFolder>> create_output(const CommandContext& context,
       status = created.error();
     }
   }
-  if (world != nullptr) status = share_failure(*world->make_world_group("start", {}), status);
+  if (world != nullptr) {
+    const Result<std::unique_ptr<Communicator>> group = world->make_world_group("start", {});
+    if (!group.ok()) return group.error();
+    status = share_failure(**group, status);
+  }
   if (!status.ok()) return status.error();
   return output;
 }
@@ -151,7 +149,7 @@ Result<std::optional<OutputFolder>> create_output(const CommandContext& context,
 Status run(const CommandContext& context) {
   Result<TrainConfig> config = load_config(context);
   if (!config.ok()) return config.error();
-  const Result<std::unique_ptr<MpiWorld>> world = start_processes();
+  const Result<std::unique_ptr<ProcessWorld>> world = meet_others(context, config->runtime.timeout);
   if (!world.ok()) return world.error();
   Result<std::optional<OutputFolder>> created = create_output(context, world->get());
   if (!created.ok()) return created.error();
@@ -189,7 +187,8 @@ Command train_command() {
            "Writes timeline.json (opens in Perfetto), metrics.json and config.json (resolved) into DIR; DIR\n"
            "appears only when the run has succeeded. With \"checkpoint\" in CONFIG it saves checkpoints into\n"
            "DIR.checkpoints (or the folder that CONFIG names); with \"faults\" it kills ranks, loses nodes, fills,\n"
-           "slows or corrupts the disk, and goes on from what is left.",
+           "slows or corrupts the disk, and goes on from what is left. Ranks are threads, or processes that find each\n"
+           "other: under mpirun, srun or torchrun, or with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set for each.",
        .positionals = {{.name = "CONFIG", .help = "a training configuration (JSON)"}},
        .options = {output_folder_option(true),
                    force_option(),
@@ -209,6 +208,7 @@ Command train_command() {
                     .high = 9'007'199'254'740'992}},
        .examples = {"moecast train experiments/quickstart/train/top2.json -o out/train/top2",
                     "mpirun -n 2 moecast train experiments/quickstart/train/top2.json -o out/train/top2",
+                    "RANK=0 WORLD_SIZE=2 MASTER_ADDR=node0 MASTER_PORT=29500 moecast train top2.json -o out/top2",
                     "moecast train top2.json -o out/fast --set \"/runtime/link/bandwidth=1 GB/s\" --set /name=fast"},
        .several_processes = true},
       run};

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command and within 9 minutes: GPU tests, benches, the comparison with PyTorch where
 # it is installed. Runs in a bundle (tools/bundle.sh) or in a clone after a build.
-#   tools/gpu_check.sh [STEP...]     steps: info tests train calibrate bench torch (default: all)
+#   tools/gpu_check.sh [STEP...]     steps: info tests train nccl calibrate bench torch (default: all)
 # Logs and JSON lines go to $OUT, or ./gpu_check_logs. Exit code 1 if a test fails, 0 otherwise: figures below what is
 # wanted are printed, not failed.
 set -uo pipefail
@@ -9,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 logs=${OUT:-$PWD/gpu_check_logs}
 mkdir -p "$logs"
 started=$SECONDS
+port=$((20000 + RANDOM % 10000))
 remaining() { echo $((530 - (SECONDS - started))); }
 
 find_program() {
@@ -35,7 +36,7 @@ export LD_LIBRARY_PATH
 LD_LIBRARY_PATH=$(library_path)
 
 steps=("$@")
-[[ ${#steps[@]} -eq 0 ]] && steps=(info tests train calibrate bench torch)
+[[ ${#steps[@]} -eq 0 ]] && steps=(info tests train nccl calibrate bench torch)
 failed=0
 for step in "${steps[@]}"; do
   printf '\n=== %s (%s s left)\n' "$step" "$(remaining)"
@@ -67,6 +68,22 @@ for step in "${steps[@]}"; do
         fi
       done
       [[ ${#runs[@]} -gt 0 ]] && "$program" compare "${runs[@]}"
+      ;;
+    nccl)
+      # One process for each rank, collectives through NCCL. On a single GPU both share it, which NCCL allows if each
+      # says that it is a machine of its own.
+      program=$(find_program moecast)
+      [[ -z $program ]] && { echo "moecast is not built"; failed=1; continue; }
+      shared=$([[ $(nvidia-smi -L 2>/dev/null | wc -l) -gt 1 ]] || echo yes)
+      processes=()
+      for rank in 0 1; do
+        RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
+          env ${shared:+NCCL_HOSTID=rank$rank} timeout "$(remaining)" "$program" train "$here/experiments/gpu/train/top2.json" \
+          --set /runtime/communicator=nccl -o "$logs/train/nccl" --force &
+        processes+=($!)
+      done
+      for process in "${processes[@]}"; do wait "$process" || failed=1; done
+      [[ -d $logs/train/nccl && -d $logs/train/top2 ]] && "$program" compare "$logs/train/top2" "$logs/train/nccl"
       ;;
     calibrate)
       program=$(find_program moecast)

@@ -128,6 +128,7 @@ Machine look_at_machine() {
   machine.built_with_gpu_module = true;
 #endif
   machine.gpus = describe_gpus();
+  if (const Result<const NcclFunctions*> nccl = load_nccl(); nccl.ok()) machine.nccl = (*nccl)->version;
   return machine;
 }
 

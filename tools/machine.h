@@ -34,6 +34,7 @@ struct Machine {
   Found cuda_toolkit;
   Found mpi;
   bool built_with_gpu_module = false;
+  std::string nccl;  // its version; empty: none that the GPU module could open
   Result<GpuMachine> gpus = Error{ErrorKind::Unavailable, "GPU module", "not asked"};
 };
 

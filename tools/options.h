@@ -52,7 +52,7 @@ struct CommandSpec {
   std::vector<PositionalSpec> positionals = {};  // only the last may have at_least != at_most
   std::vector<OptionSpec> options = {};
   std::vector<std::string> examples = {};
-  bool several_processes = false;  // may be started as several by mpirun
+  bool several_processes = false;  // may be started as several
 };
 
 /// One value of a JSON document that the command line replaces.

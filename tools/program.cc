@@ -48,9 +48,7 @@ nlohmann::ordered_json error_json(const Error& error) {
           {"problems", problems}};
 }
 
-/// Of several processes that a launcher started, the first speaks for all: they fail together.
 int fail(const Error& error, bool json) {
-  if (MpiWorld::launched_rank() > 0) return exit_code(error.kind);
   const std::string text = json ? to_json_text(error_json(error)) : fmt::format("moecast: {}\n", error.text());
   std::fwrite(text.data(), 1, text.size(), stderr);
   return exit_code(error.kind);
@@ -80,19 +78,23 @@ int run_command(const Command& command, const std::vector<std::string>& words) {
     fmt::print("{}", command_help(spec, style));
     return 0;
   }
-  if (MpiWorld::is_launched() && !spec.several_processes) {
+  const Result<Launch> launch = read_launch(environment_of_process, is_mpi_built());
+  if (!spec.several_processes && launch.ok() && launch->by == Launch::By::Mpi) {
     return fail({ErrorKind::BadInput, spec.name, "is one process: start it without mpirun"}, false);
   }
-  const bool follows = MpiWorld::launched_rank() > 0;
+  if (spec.several_processes && !launch.ok()) return fail(launch.error(), arguments.flag("json"));
+  const Launch own = spec.several_processes ? *launch : Launch{};
+  const bool follows = own.rank > 0;
   const bool quiet = arguments.flag("quiet") || follows;
   Log log(follows ? LogLevel::Error : level_of(arguments));
   const CommandContext context{
-      arguments,          log, style, arguments.flag("json") && !follows, quiet, !quiet && is_terminal(stderr),
-      stop_on_interrupt()};
+      arguments,           log, style, arguments.flag("json") && !follows, quiet, !quiet && is_terminal(stderr),
+      stop_on_interrupt(), own};
   const Status status = command.run(context);
   if (!status.ok()) {
     std::fflush(stdout);
-    return fail(status.error(), context.json);
+    // Of several processes the first speaks for all: they fail together.
+    return follows ? exit_code(status.error().kind) : fail(status.error(), context.json);
   }
   if (std::fflush(stdout) != 0) return fail(Error{ErrorKind::RunFailed, "standard output", "cannot be written"}, false);
   return 0;

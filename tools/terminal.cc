@@ -44,11 +44,6 @@ std::string Style::paint(std::string_view text, Tone tone) const {
   return std::string(escape_of(tone)) + std::string(text) + "\033[0m";
 }
 
-std::string environment_of_process(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? std::string() : std::string(value);
-}
-
 bool wants_colour(std::string_view mode, const EnvironmentLookup& environment, bool is_terminal) {
   if (mode == "always") return true;
   if (mode == "never") return false;

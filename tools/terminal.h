@@ -1,9 +1,10 @@
 #pragma once
 
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <string_view>
+
+#include "base/process_environment.h"
 
 namespace moecast {
 
@@ -19,10 +20,6 @@ class Style {
  private:
   bool colour_;
 };
-
-/// An environment variable's value; "" if it is not set.
-using EnvironmentLookup = std::function<std::string(const char*)>;
-[[nodiscard]] std::string environment_of_process(const char* name);
 
 /// `mode` is always, never or auto. With auto: NO_COLOR wins (no-color.org), then CLICOLOR_FORCE or FORCE_COLOR, then a
 /// terminal that is not dumb.

@@ -11,6 +11,9 @@ namespace {
 Json runtime_json(const RuntimeConfig& runtime) {
   Json out = {{"backend", runtime.backend == BackendKind::Cuda ? "cuda" : "cpu"},
               {"timeout", to_text(runtime.timeout)}};
+  if (runtime.communicator) {
+    out["communicator"] = *runtime.communicator == CommunicatorKind::Nccl ? "nccl" : "staged";
+  }
   if (runtime.link) {
     out["link"] = {{"latency", to_text(runtime.link->latency)}, {"bandwidth", to_text(runtime.link->bandwidth)}};
   }

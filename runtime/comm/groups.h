@@ -31,6 +31,13 @@ class Groups {
   void set(Group group, std::unique_ptr<Communicator> communicator) {
     communicators_[index(group)] = std::move(communicator);
   }
+  /// The first group's that has failed, or will.
+  [[nodiscard]] Status check() const {
+    for (const auto& communicator : communicators_) {
+      if (communicator) RETURN_IF_ERROR(communicator->check());
+    }
+    return {};
+  }
   /// Gives up in every group: what a rank does when it fails (OperatorRunner::abandon).
   void abort(const Error& reason) const {
     for (const auto& communicator : communicators_) {

@@ -86,6 +86,8 @@ class InprocCommunicator final : public Communicator {
     return take_part({CallKind::Barrier}, [](double&) -> Status { return {}; });
   }
 
+  Status check() override { return meeting_->check(); }
+
   void abort(const Error& reason) override {
     Error error = reason;
     error.place = fmt::format("{} group", meeting_->name());

@@ -95,6 +95,11 @@ Error InprocMeeting::missing_peers(int rank) const {
       fmt::format("{} number {}: waited {} in vain for rank {}", call, met_ + 1, pretty(options_.timeout), missing)};
 }
 
+Status InprocMeeting::check() {
+  const Lock lock(mutex_);
+  return error_ ? Status(*error_) : Status();
+}
+
 void InprocMeeting::fail(int rank, Error error) {
   if (error.place.empty()) error.place = fmt::format("{} group, rank {}", name_, member(rank).value());
   const Lock lock(mutex_);

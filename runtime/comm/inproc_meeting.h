@@ -48,6 +48,8 @@ class InprocMeeting {
   /// Waits until nobody reads any more and, if `pace`, for the paced link, through whose busiest port go the most
   /// `port_bytes` of all ranks.
   [[nodiscard]] Status leave(double port_bytes, bool pace);
+  /// The error that closed the group.
+  [[nodiscard]] Status check();
   /// Closes the group; the first error stays. `rank` is who says so.
   void fail(int rank, Error error);
 

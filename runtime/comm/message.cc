@@ -159,6 +159,19 @@ class MessageCommunicator final : public Communicator {
     return take_part(Call{}, [](Lock&) -> Status { return {}; });
   }
 
+  Status check() override {
+    const std::lock_guard lock(mutex_);
+    if (error_) return *error_;
+    Status status;
+    for_peers([&](int peer) {
+      const std::optional<Ticket>& ticket = farewell_tickets_[slot(peer)];
+      if (!status.ok()) return;
+      if (farewell_has_come(peer)) status = farewell_of(peer);
+      if (ticket && transport_->lost(*ticket)) status = gone(peer);
+    });
+    return status;
+  }
+
   void abort(const Error& reason) override {
     const std::lock_guard lock(mutex_);
     Error error = reason;
@@ -193,12 +206,12 @@ class MessageCommunicator final : public Communicator {
 
   void send(int peer, Memory memory) {
     for_pieces(memory, [&](const char* data, std::size_t bytes) {
-      tickets_.push_back(transport_->send(peer, Channel::Data, data, bytes));
+      tickets_.push_back({peer, transport_->send(peer, Channel::Data, data, bytes)});
     });
   }
   void receive(int peer, Memory memory) {
     for_pieces(memory, [&](char* data, std::size_t bytes) {
-      tickets_.push_back(transport_->receive(peer, Channel::Data, data, bytes));
+      tickets_.push_back({peer, transport_->receive(peer, Channel::Data, data, bytes)});
     });
   }
   /// Networks count the bytes of a message in 31 bits.
@@ -242,7 +255,7 @@ class MessageCommunicator final : public Communicator {
       own.value = call.values.empty() ? 0 : call.values[slot(peer)];
       header_tickets_.push_back(
           {peer, transport_->receive(peer, Channel::Header, &headers_[slot(peer)], sizeof(MessageHeader))});
-      tickets_.push_back(transport_->send(peer, Channel::Header, &own, sizeof(MessageHeader)));
+      tickets_.push_back({peer, transport_->send(peer, Channel::Header, &own, sizeof(MessageHeader))});
     });
     RETURN_IF_ERROR(wait(lock));
     Status agreed;
@@ -314,11 +327,13 @@ class MessageCommunicator final : public Communicator {
   /// Until everything that was started is done. An error closes the group.
   Status wait(Lock& lock) {
     for (;;) {
-      std::erase_if(tickets_, [&](Ticket ticket) { return transport_->done(ticket); });
-      std::erase_if(header_tickets_, [&](const HeaderTicket& each) { return transport_->done(each.ticket); });
+      for (std::vector<PeerTicket>* open : {&tickets_, &header_tickets_}) {
+        std::erase_if(*open, [&](const PeerTicket& each) { return transport_->done(each.ticket); });
+      }
       if (tickets_.empty() && header_tickets_.empty()) return {};
       look_for_farewells();
       if (error_) return *error_;
+      if (const std::optional<int> peer = lost_peer()) return gone(*peer);
       if (std::chrono::steady_clock::now() > deadline_) return missing_peers();
       nap(lock);
     }
@@ -351,21 +366,46 @@ class MessageCommunicator final : public Communicator {
 
   void look_for_farewells() {
     for_peers([&](int peer) {
-      std::optional<Ticket>& ticket = farewell_tickets_[slot(peer)];
-      if (ticket && transport_->done(*ticket)) ticket.reset();
-      const MessageFarewell& farewell = farewells_[slot(peer)];
-      if (error_ || ticket || farewell.completed >= calls_) return;
-      error_ = Error{farewell.kind, fmt::format("{} group", name_), farewell.message};
+      if (!farewell_has_come(peer) || error_ || farewells_[slot(peer)].completed >= calls_) return;
+      error_ = farewell_of(peer);
     });
+  }
+
+  bool farewell_has_come(int peer) {
+    std::optional<Ticket>& ticket = farewell_tickets_[slot(peer)];
+    if (ticket && transport_->done(*ticket)) ticket.reset();
+    return !ticket;
+  }
+
+  [[nodiscard]] Error farewell_of(int peer) const {
+    const MessageFarewell& farewell = farewells_[slot(peer)];
+    return {farewell.kind, fmt::format("{} group", name_), farewell.message};
+  }
+
+  /// A peer that the call at hand needs and that is gone.
+  [[nodiscard]] std::optional<int> lost_peer() const {
+    for (const std::vector<PeerTicket>* open : {&header_tickets_, &tickets_}) {
+      for (const PeerTicket& each : *open) {
+        if (transport_->lost(each.ticket)) return each.peer;
+      }
+    }
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::string place() const { return fmt::format("{} group, rank {}", name_, member(rank()).value()); }
+
+  [[nodiscard]] Error gone(int peer) const {
+    return {ErrorKind::RunFailed, place(),
+            fmt::format("rank {} is gone: its process has ended or cannot be reached", member(peer).value())};
   }
 
   [[nodiscard]] Error missing_peers() const {
     std::string missing;
-    for (const HeaderTicket& each : header_tickets_) {
+    for (const PeerTicket& each : header_tickets_) {
       missing += fmt::format("{}{}", missing.empty() ? "" : ", ", member(each.peer).value());
     }
     const std::string what = missing.empty() ? "the data of its peers" : "rank " + missing;
-    return {ErrorKind::RunFailed, fmt::format("{} group, rank {}", name_, member(rank()).value()),
+    return {ErrorKind::RunFailed, place(),
             fmt::format("call number {}: waited {} in vain for {}", calls_, pretty(options_.timeout), what)};
   }
 
@@ -382,13 +422,14 @@ class MessageCommunicator final : public Communicator {
   }
 
   void give_up_tickets() {
-    for (const Ticket ticket : tickets_) transport_->cancel(ticket);
-    for (const HeaderTicket& each : header_tickets_) transport_->cancel(each.ticket);
+    for (const std::vector<PeerTicket>* open : {&tickets_, &header_tickets_}) {
+      for (const PeerTicket& each : *open) transport_->cancel(each.ticket);
+    }
     tickets_.clear();
     header_tickets_.clear();
   }
 
-  struct HeaderTicket {
+  struct PeerTicket {
     int peer = 0;
     Ticket ticket{};
   };
@@ -402,9 +443,9 @@ class MessageCommunicator final : public Communicator {
   std::vector<MessageFarewell> farewells_;
   MessageFarewell own_farewell_;
   std::vector<std::optional<Ticket>> farewell_tickets_;
-  std::vector<Ticket> tickets_;               // of the call at hand
-  std::vector<HeaderTicket> header_tickets_;  // receives of headers: who has not come
-  std::vector<char> parts_;                   // of a sum, one from each rank
+  std::vector<PeerTicket> tickets_;         // of the call at hand
+  std::vector<PeerTicket> header_tickets_;  // receives of headers: who has not come
+  std::vector<char> parts_;                 // of a sum, one from each rank
   std::int64_t calls_ = 0;
   std::int64_t completed_ = 0;
   SteadyTime deadline_{};

@@ -2,8 +2,6 @@
 
 #include <cstdlib>
 
-#include "runtime/comm/message.h"
-
 #ifdef MOECAST_HAS_MPI
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
@@ -11,22 +9,6 @@
 #endif
 
 namespace moecast {
-
-namespace {
-
-/// Set by Open MPI, by launchers that speak PMIx (srun among them), by MPICH.
-const char* rank_of_launcher() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-    if (const char* rank = std::getenv(variable)) return rank;
-  }
-  return nullptr;
-}
-
-}  // namespace
-
-bool MpiWorld::is_launched() { return rank_of_launcher() != nullptr; }
-
-int MpiWorld::launched_rank() { return is_launched() ? std::atoi(rank_of_launcher()) : 0; }
 
 #ifdef MOECAST_HAS_MPI
 namespace {
@@ -66,6 +48,8 @@ class MpiTransport final : public Transport {
     if (ended != 0) free_.push_back(ticket);
     return ended != 0;
   }
+  // The library ends the process itself when it loses a peer.
+  [[nodiscard]] bool lost(Ticket) const override { return false; }
   void cancel(Ticket ticket) override {
     MPI_Cancel(&requests_[ticket]);
     MPI_Request_free(&requests_[ticket]);
@@ -90,78 +74,59 @@ class MpiTransport final : public Transport {
   std::vector<Ticket> free_;
 };
 
+class MpiWorld final : public ProcessWorld {
+ public:
+  /// The library has started.
+  explicit MpiWorld(int local_rank) : local_rank_(local_rank) {
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  }
+  ~MpiWorld() override { MPI_Finalize(); }
+  MpiWorld(const MpiWorld&) = delete;
+  MpiWorld& operator=(const MpiWorld&) = delete;
+
+  [[nodiscard]] std::string name() const override { return "mpi"; }
+  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] int size() const override { return size_; }
+  [[nodiscard]] int local_rank() const override { return local_rank_; }
+
+  Result<std::unique_ptr<Transport>> make_transport(const std::vector<Rank>& members) override {
+    MPI_Comm communicator = MPI_COMM_NULL;
+    MPI_Comm_split(MPI_COMM_WORLD, members.front().value(), rank_, &communicator);
+    return std::unique_ptr<Transport>(std::make_unique<MpiTransport>(communicator));
+  }
+  [[noreturn]] void abort(int exit_code) const override {
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    std::abort();  // not reached
+  }
+
+ private:
+  int local_rank_ = 0;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
 }  // namespace
 
-bool MpiWorld::is_built() { return true; }
+bool is_mpi_built() { return true; }
 
-Result<std::unique_ptr<MpiWorld>> MpiWorld::start() {
+Result<std::unique_ptr<ProcessWorld>> start_mpi(int local_rank) {
   int threads = MPI_THREAD_SINGLE;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads);
   if (threads < MPI_THREAD_MULTIPLE) {
     MPI_Finalize();
     return Error{ErrorKind::Unavailable, "MPI", "the library does not let several threads of a process call it"};
   }
-  return std::unique_ptr<MpiWorld>(new MpiWorld());
-}
-
-MpiWorld::~MpiWorld() { MPI_Finalize(); }
-
-int MpiWorld::rank() const {
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  return rank;
-}
-
-int MpiWorld::size() const {
-  int size = 1;
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  return size;
-}
-
-Groups MpiWorld::make_groups(const ParallelLayout& layout, const LinkOptions& options) const {
-  ASSERT(layout.world_size() == size(), "{} ranks in {} processes", layout.world_size(), size());
-  const Rank own(rank());
-  Groups groups;
-  for (const auto& [group, name] : kGroupNames) {
-    const std::vector<Rank> members = layout.members(group, own);
-    MPI_Comm communicator = MPI_COMM_NULL;
-    MPI_Comm_split(MPI_COMM_WORLD, members.front().value(), own.value(), &communicator);
-    groups.set(group, make_message_communicator(std::make_unique<MpiTransport>(communicator), options,
-                                                std::string(name), members));
-  }
-  return groups;
-}
-
-std::unique_ptr<Communicator> MpiWorld::make_world_group(const std::string& name, const LinkOptions& options) const {
-  MPI_Comm communicator = MPI_COMM_NULL;
-  MPI_Comm_dup(MPI_COMM_WORLD, &communicator);
-  std::vector<Rank> members;
-  for (int rank = 0; rank < size(); ++rank) members.emplace_back(rank);
-  return make_message_communicator(std::make_unique<MpiTransport>(communicator), options, name, members);
-}
-
-void MpiWorld::abort(int exit_code) const {
-  MPI_Abort(MPI_COMM_WORLD, exit_code);
-  std::abort();  // not reached
+  return std::unique_ptr<ProcessWorld>(std::make_unique<MpiWorld>(local_rank));
 }
 #else
 
-bool MpiWorld::is_built() { return false; }
+bool is_mpi_built() { return false; }
 
-Result<std::unique_ptr<MpiWorld>> MpiWorld::start() {
+Result<std::unique_ptr<ProcessWorld>> start_mpi(int) {
   return Error{ErrorKind::Unavailable, "MPI",
                "this build has no MPI; install one (libopenmpi-dev, openmpi-bin) and build again"};
 }
-
-// No object is ever made.
-MpiWorld::~MpiWorld() = default;
-int MpiWorld::rank() const { return 0; }
-int MpiWorld::size() const { return 1; }
-Groups MpiWorld::make_groups(const ParallelLayout&, const LinkOptions&) const { return {}; }
-std::unique_ptr<Communicator> MpiWorld::make_world_group(const std::string&, const LinkOptions&) const {
-  return nullptr;
-}
-void MpiWorld::abort(int) const { std::abort(); }
 #endif
 
 }  // namespace moecast

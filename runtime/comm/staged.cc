@@ -75,6 +75,7 @@ class StagedCommunicator final : public Communicator {
     return host_.exchange(to_each_peer);
   }
   Status barrier() override { return host_.barrier(); }
+  Status check() override { return host_.check(); }
   void abort(const Error& reason) override { host_.abort(reason); }
 
  private:

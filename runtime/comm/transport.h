@@ -15,7 +15,7 @@ class Transport {
   enum class Channel { Header, Data, Abort };
 
   virtual ~Transport() = default;
-  [[nodiscard]] virtual std::string name() const = 0;  // "mpi"
+  [[nodiscard]] virtual std::string name() const = 0;  // "mpi", "tcp"
   [[nodiscard]] virtual int rank() const = 0;          // in the group
   [[nodiscard]] virtual int size() const = 0;
 
@@ -24,6 +24,8 @@ class Transport {
   [[nodiscard]] virtual Ticket receive(int peer, Channel channel, void* data, std::size_t bytes) = 0;
   /// Has it ended? Once true, the ticket is gone.
   [[nodiscard]] virtual bool done(Ticket ticket) = 0;
+  /// It will never end: its peer is gone. (Networks that cannot know say no.)
+  [[nodiscard]] virtual bool lost(Ticket ticket) const = 0;
   /// Gives up on it: the memory is not touched any more, as far as the network can promise.
   virtual void cancel(Ticket ticket) = 0;
 };

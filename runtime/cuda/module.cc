@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "runtime/cuda/cuda_backend.h"
+#include "runtime/cuda/nccl.h"
 #include "runtime/cuda/status.h"
 #include "runtime/gpu_module.h"
 
@@ -51,7 +52,7 @@ Result<GpuMachine> describe() {
   return machine;
 }
 
-constexpr GpuModule kModule = {&describe, &CudaBackend::make};
+constexpr GpuModule kModule = {&describe, &CudaBackend::make, &load_nccl};
 
 }  // namespace
 }  // namespace moecast::cuda

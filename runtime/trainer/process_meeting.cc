@@ -1,74 +1,21 @@
 #include "runtime/trainer/process_meeting.h"
 
-#include <cstring>
-#include <numeric>
-
 #include <fmt/format.h>
+
+#include "runtime/comm/byte_exchange.h"
 
 namespace moecast {
 namespace {
 
 static_assert(std::is_trivially_copyable_v<Span>);
 
-class Writer {
- public:
-  template <typename T>
-  void value(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-    out_.insert(out_.end(), bytes, bytes + sizeof value);
-  }
-  template <typename List>
-  void list(const List& list) {
-    value(static_cast<std::int64_t>(list.size()));
-    for (const auto& each : list) value(each);
-  }
-  [[nodiscard]] std::vector<std::byte> take() { return std::move(out_); }
-
- private:
-  std::vector<std::byte> out_;
-};
-
-class Reader {
- public:
-  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
-
-  template <typename T>
-  T value() {
-    T out{};
-    if (bytes_.size() < sizeof out) {
-      good_ = false;
-      return out;
-    }
-    std::memcpy(&out, bytes_.data(), sizeof out);
-    bytes_ = bytes_.subspan(sizeof out);
-    return out;
-  }
-  template <typename List>
-  List list() {
-    using T = typename List::value_type;
-    List out;
-    const auto count = value<std::int64_t>();
-    good_ = good_ && count >= 0 && static_cast<std::size_t>(count) <= bytes_.size() / sizeof(T);
-    for (std::int64_t i = 0; good_ && i < count; ++i) out.push_back(value<T>());
-    return out;
-  }
-  [[nodiscard]] bool good() const { return good_; }
-  /// All was there, and nothing is left.
-  [[nodiscard]] bool complete() const { return good_ && bytes_.empty(); }
-
- private:
-  std::span<const std::byte> bytes_;
-  bool good_ = true;
-};
-
-void write(const Error& error, Writer& writer) {
+void write(const Error& error, ByteWriter& writer) {
   writer.value(error.kind);
   writer.list(error.place);
   writer.list(error.message);
 }
 
-Error read_error(Reader& reader) {
+Error read_error(ByteReader& reader) {
   Error error;
   error.kind = reader.value<ErrorKind>();
   error.place = reader.list<std::string>();
@@ -77,7 +24,7 @@ Error read_error(Reader& reader) {
 }
 
 /// All of an outcome but its error, which travels behind it.
-void write(const CheckpointOutcome& outcome, Writer& writer) {
+void write(const CheckpointOutcome& outcome, ByteWriter& writer) {
   writer.value(outcome.kind);
   for (const std::int64_t number : {outcome.version, outcome.step}) writer.value(number);
   for (const Bytes bytes : {outcome.copied, outcome.written}) writer.value(bytes);
@@ -90,7 +37,7 @@ void write(const CheckpointOutcome& outcome, Writer& writer) {
   if (outcome.error) write(*outcome.error, writer);
 }
 
-CheckpointOutcome read_checkpoint(Reader& reader) {
+CheckpointOutcome read_checkpoint(ByteReader& reader) {
   CheckpointOutcome outcome;
   outcome.kind = reader.value<CheckpointOutcome::Kind>();
   for (std::int64_t* number : {&outcome.version, &outcome.step}) *number = reader.value<std::int64_t>();
@@ -104,7 +51,7 @@ CheckpointOutcome read_checkpoint(Reader& reader) {
   return outcome;
 }
 
-void write(const RestoredRank& restored, Writer& writer) {
+void write(const RestoredRank& restored, ByteWriter& writer) {
   writer.value(restored.version);
   writer.value(restored.state.step);
   writer.value(restored.state.data_position);
@@ -122,7 +69,7 @@ void write(const RestoredRank& restored, Writer& writer) {
   for (const std::string& damage : restored.damages) writer.list(damage);
 }
 
-RestoredRank read_restored(Reader& reader) {
+RestoredRank read_restored(ByteReader& reader) {
   RestoredRank restored;
   restored.version = reader.value<std::int64_t>();
   restored.state.step = reader.value<std::int64_t>();
@@ -142,7 +89,7 @@ RestoredRank read_restored(Reader& reader) {
   return restored;
 }
 
-void write(const StepOutcome& outcome, Writer& writer) {
+void write(const StepOutcome& outcome, ByteWriter& writer) {
   writer.value(outcome.loss_sum);
   writer.value(outcome.token_count);
   writer.value(outcome.balance_loss);
@@ -158,7 +105,7 @@ void write(const StepOutcome& outcome, Writer& writer) {
   if (outcome.restored) write(*outcome.restored, writer);
 }
 
-StepOutcome read_outcome(Reader& reader) {
+StepOutcome read_outcome(ByteReader& reader) {
   StepOutcome outcome;
   outcome.loss_sum = reader.value<double>();
   outcome.token_count = reader.value<std::int64_t>();
@@ -178,40 +125,10 @@ StepOutcome read_outcome(Reader& reader) {
   return outcome;
 }
 
-/// Every rank's bytes, by rank.
-Result<std::vector<std::vector<std::byte>>> exchange_bytes(Communicator& group, const std::vector<std::byte>& own) {
-  const auto size = static_cast<std::size_t>(group.size());
-  const std::vector<std::int64_t> own_size(size, static_cast<std::int64_t>(own.size()));
-  const Result<std::vector<std::int64_t>> sizes = group.exchange(own_size);
-  if (!sizes.ok()) return sizes.error();
-  // Rows of four bytes, each rank's share rounded up.
-  const auto rows = [](std::int64_t bytes) { return (bytes + 3) / 4; };
-  std::vector<std::int32_t> send(static_cast<std::size_t>(rows(own_size[0])));
-  if (!own.empty()) std::memcpy(send.data(), own.data(), own.size());
-  std::vector<Segment> send_segments, receive_segments;
-  std::int64_t total = 0;
-  for (int peer = 0; peer < group.size(); ++peer) {
-    const std::int64_t count = rows((*sizes)[static_cast<std::size_t>(peer)]);
-    send_segments.push_back({peer, 0, static_cast<std::int64_t>(send.size())});
-    receive_segments.push_back({peer, total, count});
-    total += count;
-  }
-  std::vector<std::int32_t> receive(static_cast<std::size_t>(total));
-  RETURN_IF_ERROR(group.all_to_all(Tensor(send.data(), DType::I32, {static_cast<std::int64_t>(send.size())}),
-                                   send_segments, Tensor(receive.data(), DType::I32, {total}), receive_segments));
-  std::vector<std::vector<std::byte>> out(size);
-  for (std::size_t peer = 0; peer < size; ++peer) {
-    out[peer].resize(static_cast<std::size_t>((*sizes)[peer]));
-    if (!out[peer].empty())
-      std::memcpy(out[peer].data(), receive.data() + receive_segments[peer].row, out[peer].size());
-  }
-  return out;
-}
-
 }  // namespace
 
 std::vector<std::byte> to_bytes(const Contribution& contribution) {
-  Writer writer;
+  ByteWriter writer;
   writer.value(contribution.stop);
   writer.value(contribution.failure.has_value());
   if (contribution.failure) {
@@ -224,7 +141,7 @@ std::vector<std::byte> to_bytes(const Contribution& contribution) {
 }
 
 std::optional<Contribution> contribution_of(std::span<const std::byte> bytes) {
-  Reader reader(bytes);
+  ByteReader reader(bytes);
   Contribution out;
   out.stop = reader.value<bool>();
   if (reader.value<bool>()) {

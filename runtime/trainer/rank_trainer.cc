@@ -80,6 +80,8 @@ Result<StepOutcome> RankTrainer::run(const StepPlan& plan, const TokenBatch& bat
   OperatorRunner& runner = watcher != nullptr ? *watcher : *runner_;
   Result<std::vector<Span>> spans = executor_->run_step(plan, runner, static_cast<std::int32_t>(step), options_.rank);
   if (!spans.ok()) return spans.error();
+  // On a device a collective may have failed after it was queued.
+  if (options_.backend.asynchronous()) RETURN_IF_ERROR(options_.groups.check());
   StepOutcome outcome = read_outcome();
   outcome.spans = std::move(spans).value();
   if (!options_.backend.asynchronous()) leave_out_stall(plan, outcome.spans);

@@ -10,6 +10,7 @@
 
 #include "runtime/checkpoint/posix_environment.h"
 #include "runtime/comm/inproc.h"
+#include "runtime/comm/nccl.h"
 #include "runtime/comm/staged.h"
 #include "runtime/cpu/cpu_backend.h"
 #include "runtime/gpu_module.h"
@@ -26,6 +27,13 @@ constexpr std::int64_t kMaxRanks = 256;  // threads of one process
 
 Error bad(std::string place, std::string message) {
   return Error{ErrorKind::BadInput, std::move(place), std::move(message)};
+}
+
+template <typename... Results>
+Status first_error(const Results&... results) {
+  Status first;
+  ((first.ok() && !results.ok() ? void(first = results.error()) : void()), ...);
+  return first;
 }
 
 /// The plans of a layout that moecast simulates but does not train.
@@ -45,9 +53,22 @@ Status check_layout(const TrainConfig& config) {
                          fmt::join(problems, ", ")));
 }
 
+Status check_communicator(const TrainConfig& config) {
+  const RuntimeConfig& runtime = config.runtime;
+  if (!runtime.communicator) return {};
+  if (runtime.backend == BackendKind::Cpu) {
+    return bad(config.name, "/runtime/communicator: is of GPUs; the CPU backend has no use for it");
+  }
+  if (runtime.communicator == CommunicatorKind::Nccl && runtime.link) {
+    return bad(config.name, "/runtime/communicator: NCCL cannot be slowed down to /runtime/link; \"staged\" can");
+  }
+  return {};
+}
+
 /// What the backends can train.
 Status check_runtime(const TrainConfig& config) {
   RETURN_IF_ERROR(check_layout(config));
+  RETURN_IF_ERROR(check_communicator(config));
   const DType compute = compute_type(config.workload);
   if (config.runtime.backend == BackendKind::Cpu && compute == DType::BF16) {
     return bad(config.name, "precision bf16: the CPU backend computes in f32 or f64");
@@ -66,19 +87,28 @@ Status check_runtime(const TrainConfig& config) {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> make_backend(const TrainConfig& config, Rank rank) {
+/// `place`: of the rank among those of its machine.
+Result<std::unique_ptr<Backend>> make_backend(const TrainConfig& config, int place) {
   if (config.runtime.backend == BackendKind::Cpu) return make_cpu_backend();
   const Result<GpuMachine> machine = describe_gpus();
   if (!machine.ok()) return machine.error();
-  return make_cuda_backend(rank.value() % static_cast<int>(machine->devices.size()));
+  return make_cuda_backend(place % static_cast<int>(machine->devices.size()));
 }
 
 Status check_threads(const TrainConfig& config) {
   const std::int64_t ranks = config.workload.layout.world_size();
+  if (config.runtime.communicator == CommunicatorKind::Nccl) {
+    return bad(
+        config.name,
+        fmt::format("/runtime/communicator: NCCL needs a process for each of the {} ranks (srun, torchrun, mpirun, "
+                    "or RANK and WORLD_SIZE); ranks that are threads talk through \"staged\"",
+                    ranks));
+  }
   if (ranks <= kMaxRanks) return {};
-  return bad(config.name,
-             fmt::format("{} ranks: at most {} threads stand in for ranks; start as many processes (mpirun)", ranks,
-                         kMaxRanks));
+  return bad(
+      config.name,
+      fmt::format("{} ranks: at most {} threads stand in for ranks; start as many processes (srun, mpirun, torchrun)",
+                  ranks, kMaxRanks));
 }
 
 Status check_faults(const TrainConfig& config, const StepPlan& plan) {
@@ -98,8 +128,8 @@ std::string timeline_source(const TrainConfig& config, const Backend& backend, s
     link = fmt::format("paced {}, latency {}", to_text(config.runtime.link->bandwidth),
                        to_text(config.runtime.link->latency));
   }
-  return fmt::format("measured: {} x{}, {}{} {}", backend.name(), config.workload.layout.world_size(),
-                     backend.asynchronous() ? "staged " : "", communicator, link);
+  return fmt::format("measured: {} x{}, {} {}", backend.name(), config.workload.layout.world_size(), communicator,
+                     link);
 }
 
 /// What a rank needs of the run; borrowed.
@@ -110,6 +140,7 @@ struct Run {
   MeetingPoint& meeting;
   FaultSchedule& faults;
   const CheckpointInventory* inventory = nullptr;  // if the run saves checkpoints
+  const NcclFunctions* nccl = nullptr;             // between GPUs; null: through host memory
 };
 
 /// One attempt of a rank: its place, and how it talks to the others.
@@ -173,11 +204,17 @@ std::unique_ptr<RankCheckpoint> make_checkpoint(const Run& run, const Attempt& a
   return checkpoint;
 }
 
+/// Groups for a backend with memory of its own.
+Groups device_groups(const Run& run, const Groups& host, Backend& backend) {
+  return run.nccl == nullptr ? stage(host, backend)
+                             : make_nccl_groups(*run.nccl, host, backend, {.timeout = run.config.runtime.timeout});
+}
+
 void run_tasks(const Run& run, const Attempt& attempt) {
   Backend& backend = *attempt.seat.backend;
-  const Groups staged = backend.asynchronous() ? stage(attempt.groups, backend) : Groups();
+  const Groups on_device = backend.asynchronous() ? device_groups(run, attempt.groups, backend) : Groups();
   RankTrainerOptions options{run.config.workload, attempt.rank, backend,
-                             backend.asynchronous() ? staged : attempt.groups, run.clock};
+                             backend.asynchronous() ? on_device : attempt.groups, run.clock};
   options.seed = run.config.seed;
   options.gradient_clip = run.config.optimizer.gradient_clip;
   options.faults = &run.faults;
@@ -242,7 +279,7 @@ Result<Prepared> prepare(const TrainConfig& config) {
 }
 
 /// As `prepare`, when each rank is a process.
-Result<Prepared> check_processes(const MpiWorld& world, const TrainConfig& config) {
+Result<Prepared> check_processes(const ProcessWorld& world, const TrainConfig& config) {
   const std::int64_t ranks = config.workload.layout.world_size();
   if (ranks != world.size()) {
     return bad(config.name, fmt::format("{} processes for the {} ranks of /workload/parallel; start {}, or change the "
@@ -315,8 +352,7 @@ using Seats = std::vector<std::unique_ptr<RankSeat>>;
 Result<Seats> make_seats(const TrainConfig& config, const BackendMaker& backend_maker) {
   Seats seats;
   for (std::int32_t rank = 0; rank < config.workload.layout.world_size(); ++rank) {
-    Result<std::unique_ptr<Backend>> backend =
-        backend_maker ? backend_maker(Rank(rank)) : make_backend(config, Rank(rank));
+    Result<std::unique_ptr<Backend>> backend = backend_maker ? backend_maker(Rank(rank)) : make_backend(config, rank);
     if (!backend.ok()) return backend.error();
     seats.push_back(std::make_unique<RankSeat>(std::move(backend).value()));
   }
@@ -338,6 +374,16 @@ void run_to_the_end(const TrainConfig& config, const Prepared& prepared, const S
   }
 }
 
+/// NCCL, if the configuration wants it; null: host memory.
+Result<const NcclFunctions*> choose_nccl(const TrainConfig& config, const ProcessDevices& devices) {
+  const RuntimeConfig& runtime = config.runtime;
+  const bool wanted =
+      runtime.communicator ? *runtime.communicator == CommunicatorKind::Nccl : !runtime.link.has_value();
+  if (devices.nccl != nullptr) return wanted ? devices.nccl : nullptr;
+  if (runtime.backend != BackendKind::Cuda || !wanted) return static_cast<const NcclFunctions*>(nullptr);
+  return load_nccl();
+}
+
 }  // namespace
 
 Result<TrainResult> train(const TrainConfig& config, Log& log, const std::function<void(const TrainProgress&)>& on_step,
@@ -351,34 +397,41 @@ Result<TrainResult> train(const TrainConfig& config, Log& log, const std::functi
   const SteadyClock clock;
   Director director(options_of(config, *prepared, clock, log, on_step, stop), prepared->plan);
   run_to_the_end(config, *prepared, *seats, clock, director);
-  return finish(director, config, *seats->front()->backend, "inproc");
+  const Backend& backend = *seats->front()->backend;
+  return finish(director, config, backend, backend.asynchronous() ? "staged inproc" : "inproc");
 }
 
-Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
+Result<TrainResult> train_as_process(ProcessWorld& world, const TrainConfig& config, Log& log,
                                      const std::function<void(const TrainProgress&)>& on_step,
-                                     const std::atomic<bool>& stop) {
-  const std::unique_ptr<Communicator> control = world.make_world_group("control", {{}, config.runtime.timeout});
+                                     const std::atomic<bool>& stop, const ProcessDevices& devices) {
+  Result<std::unique_ptr<Communicator>> control = world.make_world_group("control", {{}, config.runtime.timeout});
+  if (!control.ok()) return control.error();
   Result<Prepared> prepared = check_processes(world, config);
-  Result<std::unique_ptr<Backend>> backend = make_backend(config, Rank(world.rank()));
-  Status ready = !prepared.ok() ? Status(prepared.error()) : !backend.ok() ? Status(backend.error()) : Status();
+  Result<std::unique_ptr<Backend>> backend =
+      devices.make_backend ? devices.make_backend(Rank(world.rank())) : make_backend(config, world.local_rank());
+  const Result<const NcclFunctions*> nccl = choose_nccl(config, devices);
+  Status ready = first_error(prepared, backend, nccl);
   if (ready.ok() && world.rank() == 0) ready = open_folder(config);
-  RETURN_IF_ERROR(share_failure(*control, ready));
-  const Groups groups = world.make_groups(config.workload.layout, link_of(config));
-  RETURN_IF_ERROR(control->barrier());
+  RETURN_IF_ERROR(share_failure(**control, ready));
+  const Result<Groups> groups = world.make_groups(config.workload.layout, link_of(config));
+  const Result<std::unique_ptr<Communicator>> checkpoints =
+      prepared->inventory ? world.make_world_group("checkpoint", checkpoint_link())
+                          : Result<std::unique_ptr<Communicator>>(nullptr);
+  RETURN_IF_ERROR(share_failure(**control, first_error(groups, checkpoints)));
   const SteadyClock clock;  // starts on all ranks together
   std::atomic<bool> agreed_stop = false;
   Director director(options_of(config, *prepared, clock, log, on_step, agreed_stop), prepared->plan);
-  ProcessMeeting meeting(director, *control, clock, stop, agreed_stop, [&](const Error& error) {
+  ProcessMeeting meeting(director, **control, clock, stop, agreed_stop, [&](const Error& error) {
     log.error("rank {}: {}", world.rank(), error.text());
     world.abort(exit_code(error.kind));
   });
   RankSeat seat(std::move(backend).value());
   FaultSchedule faults(config.faults);
-  const std::unique_ptr<Communicator> checkpoints =
-      prepared->inventory ? world.make_world_group("checkpoint", checkpoint_link()) : nullptr;
-  run_rank({config, prepared->text, clock, meeting, faults, prepared->inventory ? &*prepared->inventory : nullptr},
-           {Rank(world.rank()), seat, groups, checkpoints.get(), {}});
-  return finish(director, config, *seat.backend, "mpi");
+  run_rank(
+      {config, prepared->text, clock, meeting, faults, prepared->inventory ? &*prepared->inventory : nullptr, *nccl},
+      {Rank(world.rank()), seat, *groups, checkpoints->get(), {}});
+  const std::string host = seat.backend->asynchronous() ? "staged " + world.name() : world.name();
+  return finish(director, config, *seat.backend, *nccl != nullptr ? "nccl" : host);
 }
 
 }  // namespace moecast

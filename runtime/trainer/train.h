@@ -12,7 +12,8 @@
 #include "base/result.h"
 #include "models/timeline.h"
 #include "runtime/backend.h"
-#include "runtime/comm/mpi.h"
+#include "runtime/comm/nccl_functions.h"
+#include "runtime/comm/process_world.h"
 #include "runtime/trainer/checkpoint_report.h"
 #include "runtime/trainer/train_config.h"
 
@@ -62,6 +63,12 @@ inline constexpr std::int64_t kTimelineSteps = 64;
 /// Makes the backend of a rank.
 using BackendMaker = std::function<Result<std::unique_ptr<Backend>>(Rank)>;
 
+/// What a process works with, instead of what its configuration names: for tests.
+struct ProcessDevices {
+  BackendMaker make_backend = {};
+  const NcclFunctions* nccl = nullptr;
+};
+
 /// Trains. Ranks are threads of this process, with one backend each (GPUs in turn on CUDA; `backend_maker` instead of
 /// the config's, if given) and in-process communicators, paced if the config says so, staged for backends with memory
 /// of their own. An open slot is chosen from the operator times of the first steps, for all ranks at once.
@@ -75,9 +82,10 @@ using BackendMaker = std::function<Result<std::unique_ptr<Backend>>(Rank)>;
 
 /// The same with ranks as processes: every process of `world` calls it with the same configuration and gets the same
 /// result; `on_step` need not be given on all of them. BadInput if there are not as many processes as ranks. A rank
-/// that dies or cannot be reached within the timeout ends all processes at once.
-[[nodiscard]] Result<TrainResult> train_as_process(const MpiWorld& world, const TrainConfig& config, Log& log,
+/// that dies or cannot be reached within the timeout ends all processes at once. On CUDA a process takes the GPU of its
+/// number on its machine.
+[[nodiscard]] Result<TrainResult> train_as_process(ProcessWorld& world, const TrainConfig& config, Log& log,
                                                    const std::function<void(const TrainProgress&)>& on_step,
-                                                   const std::atomic<bool>& stop);
+                                                   const std::atomic<bool>& stop, const ProcessDevices& devices = {});
 
 }  // namespace moecast

@@ -44,6 +44,9 @@ void read_runtime(JsonReader& root, TrainConfig& config) {
   JsonReader reader = root.object("runtime", true);
   const EnumNames<BackendKind> backends = {{"cpu", BackendKind::Cpu}, {"cuda", BackendKind::Cuda}};
   config.runtime.backend = reader.choice("backend", backends, std::optional(config.runtime.backend));
+  const EnumNames<CommunicatorKind> communicators = {{"staged", CommunicatorKind::Staged},
+                                                     {"nccl", CommunicatorKind::Nccl}};
+  if (reader.has("communicator")) config.runtime.communicator = reader.choice("communicator", communicators, {});
   config.runtime.timeout = reader.duration("timeout", config.runtime.timeout);
   if (reader.has("link")) config.runtime.link = read_link(reader);
 }

@@ -17,6 +17,7 @@
 namespace moecast {
 
 enum class BackendKind { Cpu, Cuda };
+enum class CommunicatorKind { Staged, Nccl };
 
 struct OptimizerConfig {
   double learning_rate = 3e-4;  // the peak
@@ -31,6 +32,8 @@ struct OptimizerConfig {
 
 struct RuntimeConfig {
   BackendKind backend = BackendKind::Cpu;
+  /// Between GPUs; no value: NCCL if every rank is a process and the link is not paced, else through host memory.
+  std::optional<CommunicatorKind> communicator = std::nullopt;
   std::optional<PacedLink> link = std::nullopt;  // between ranks; no value: as fast as memory allows
   Duration timeout = std::chrono::seconds(60);   // how long a rank waits for its peers
 };

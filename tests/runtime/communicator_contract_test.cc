@@ -3,9 +3,11 @@
 #include "runtime/comm/inproc.h"
 #include "runtime/comm/message.h"
 #include "runtime/cpu/cpu_backend.h"
+#include "tests/runtime/fake_nccl_testing.h"
 #include "tests/runtime/memory_transport_testing.h"
 #include "tests/runtime/queued_backend_testing.h"
 #include "tests/runtime/staged_group_testing.h"
+#include "tests/runtime/tcp_world_testing.h"
 
 namespace moecast::testing {
 namespace {
@@ -63,6 +65,36 @@ std::vector<CommunicatorCase> staged_cases() {
   return cases;
 }
 
+/// Ends of a world whose ranks are threads here; the connections outlive the world that made them.
+std::vector<std::unique_ptr<Communicator>> tcp_group(std::size_t size) {
+  std::vector<std::unique_ptr<Communicator>> group(size);
+  on_tcp_ranks(static_cast<int>(size), [&](ProcessWorld& world) {
+    auto own = world.make_world_group("world", {});
+    ASSERT_TRUE(own.ok()) << own.error().text();
+    group[static_cast<std::size_t>(world.rank())] = std::move(own).value();
+  });
+  return group;
+}
+
+std::vector<CommunicatorCase> tcp_cases() {
+  std::vector<CommunicatorCase> cases;
+  const auto group = [](Backends ranks) { return tcp_group(ranks.size()); };
+  for (const int size : {2, 3, 5}) {
+    cases.push_back({"TcpOf" + std::to_string(size), size, group, [] { return make_cpu_backend(); }});
+  }
+  return cases;
+}
+
+std::vector<CommunicatorCase> nccl_cases() {
+  std::vector<CommunicatorCase> cases;
+  for (const int size : {1, 2, 3, 5}) {
+    cases.push_back({"FakeOf" + std::to_string(size), size, make_fake_nccl_group, make_queued_backend});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Nccl, CommunicatorContract, ::testing::ValuesIn(nccl_cases()), communicator_case_name);
+INSTANTIATE_TEST_SUITE_P(Tcp, CommunicatorContract, ::testing::ValuesIn(tcp_cases()), communicator_case_name);
 INSTANTIATE_TEST_SUITE_P(Staged, CommunicatorContract, ::testing::ValuesIn(staged_cases()), communicator_case_name);
 INSTANTIATE_TEST_SUITE_P(Message, CommunicatorContract, ::testing::ValuesIn(message_cases()), communicator_case_name);
 INSTANTIATE_TEST_SUITE_P(Inproc, CommunicatorContract, ::testing::ValuesIn(inproc_cases()), communicator_case_name);

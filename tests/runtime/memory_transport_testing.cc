@@ -85,6 +85,7 @@ class MemoryTransport final : public Transport {
     open_.erase(found);
     return true;
   }
+  [[nodiscard]] bool lost(Ticket) const override { return false; }
   void cancel(Ticket ticket) override {
     const std::lock_guard lock(network_->mutex);
     const SharedTransfer transfer = open_.at(ticket).transfer;

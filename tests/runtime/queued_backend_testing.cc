@@ -245,9 +245,10 @@ class QueuedBackend final : public Backend {
     issue(lane, [this, lane, x, out, accumulate] { cpu_->squared_norm(lane, x, out, accumulate); });
   }
 
+  void issue(Lane lane, std::function<void()> task) { queue(lane).push(std::move(task)); }
+
  private:
   Queue& queue(Lane lane) { return queues_[lane_index(lane)]; }
-  void issue(Lane lane, std::function<void()> task) { queue(lane).push(std::move(task)); }
   Event& event(int index) { return events_.at(static_cast<std::size_t>(index)); }
 
   std::unique_ptr<Backend> cpu_ = make_cpu_backend();
@@ -260,5 +261,9 @@ class QueuedBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_queued_backend() { return std::make_unique<QueuedBackend>(); }
+
+void queue_task(Backend& backend, Lane lane, std::function<void()> task) {
+  dynamic_cast<QueuedBackend&>(backend).issue(lane, std::move(task));
+}
 
 }  // namespace moecast::testing

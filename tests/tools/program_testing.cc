@@ -36,11 +36,17 @@ std::string content(const fs::path& path) {
 fs::path source_folder() { return MOECAST_SOURCE_DIR; }
 
 Outcome run_moecast(const std::vector<std::string>& words, const fs::path& folder) {
+  std::string command = "\"$MOECAST\"";
+  for (const std::string& word : words) command += " " + quoted(word);
+  return run_shell(command, folder);
+}
+
+Outcome run_shell(const std::string& script, const fs::path& folder) {
   const fs::path logs = fs::path(testing::TempDir()) / (test_name() + "_logs");
   fs::create_directories(logs);
-  std::string command = "cd " + quoted(folder.string()) + " && " + quoted(MOECAST_BINARY_DIR "/tools/moecast");
-  for (const std::string& word : words) command += " " + quoted(word);
-  command += " >" + quoted((logs / "out").string()) + " 2>" + quoted((logs / "err").string()) + " </dev/null";
+  const std::string command =
+      "cd " + quoted(folder.string()) + " && MOECAST=" + quoted(MOECAST_BINARY_DIR "/tools/moecast") + " && { " +
+      script + "\n} >" + quoted((logs / "out").string()) + " 2>" + quoted((logs / "err").string()) + " </dev/null";
   const int status = std::system(command.c_str());
   Outcome outcome{WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(logs / "out"), content(logs / "err")};
   fs::remove_all(logs);

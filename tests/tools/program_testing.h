@@ -15,6 +15,9 @@ struct Outcome {
 /// Runs the built `moecast` with these words in `folder`; no terminal, no colour asked for.
 [[nodiscard]] Outcome run_moecast(const std::vector<std::string>& words, const std::filesystem::path& folder = ".");
 
+/// Runs a shell script to which $MOECAST is the built program.
+[[nodiscard]] Outcome run_shell(const std::string& script, const std::filesystem::path& folder = ".");
+
 /// A folder of the running test's own, empty at first, gone at the end.
 class TestFolder {
  public:

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/runtime/mpi_testing.h"
+#include "tests/runtime/process_world_testing.h"
 #include "tests/runtime/trainer_testing.h"
 
 // Whole training runs with processes as ranks.
@@ -14,7 +14,7 @@ TrainConfig config_of_all(const TextFile& text) {
   Workload workload = tiny_workload();
   workload.bytes_per_element = 4;
   use_shared_expert(workload, Shortcut::Pos2);
-  workload.layout.data = mpi_world().size();
+  workload.layout.data = process_world().size();
   workload.layout.expert = workload.layout.data % 2 == 0 ? 2 : 1;
   workload.batch.micro_batch = 1;
   workload.schedule = {ScheduleKind::Shortcut, 1, 2, 3};
@@ -23,7 +23,7 @@ TrainConfig config_of_all(const TextFile& text) {
 
 Result<TrainResult> run_as_process(const TrainConfig& config) {
   Log log(LogLevel::Error);
-  return train_as_process(mpi_world(), config, log, {}, false);
+  return train_as_process(process_world(), config, log, {}, false);
 }
 
 TEST(ProcessTraining, GivesTheBitsOfThreads) {
@@ -48,9 +48,9 @@ TEST(ProcessTraining, ResumesFromACheckpointWithTheBitsOfThreads) {
   config.checkpoint->policy.kind = CheckpointKind::AsynchronousFull;
   config.checkpoint->policy.interval = 3;
   // One for all processes.
-  config.checkpoint->folder = std::filesystem::path(MOECAST_BINARY_DIR) / "mpi_checkpoints";
-  if (mpi_world().rank() == 0) std::filesystem::remove_all(config.checkpoint->folder);
-  ASSERT_TRUE(mpi_world().make_world_group("test", {})->barrier().ok());
+  config.checkpoint->folder = std::filesystem::path(MOECAST_BINARY_DIR) / (process_world().name() + "_checkpoints");
+  if (process_world().rank() == 0) std::filesystem::remove_all(config.checkpoint->folder);
+  ASSERT_TRUE((*process_world().make_world_group("test", {}))->barrier().ok());
   const Result<TrainResult> saving = run_as_process(config);
   ASSERT_TRUE(saving.ok()) << saving.error().text();
   EXPECT_EQ(saving->loss, threads->loss);
@@ -77,8 +77,8 @@ TEST(ProcessTraining, EveryRankHearsOfAFailureAndOfItsCause) {
 TEST(ProcessTraining, StopsTogetherWhenOneProcessIsToldTo) {
   const TextFile text;
   Log log(LogLevel::Error);
-  const std::atomic<bool> stop = mpi_world().rank() == 0;
-  const Result<TrainResult> result = train_as_process(mpi_world(), config_of_all(text), log, {}, stop);
+  const std::atomic<bool> stop = process_world().rank() == 0;
+  const Result<TrainResult> result = train_as_process(process_world(), config_of_all(text), log, {}, stop);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().kind, ErrorKind::Interrupted);
 }
