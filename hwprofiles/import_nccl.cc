@@ -151,7 +151,8 @@ Result<ImportedCollectives> import_collectives(const fs::path& path) {
   return imported;
 }
 
-Result<HardwareProfile> with_collectives(HardwareProfile base, const std::vector<ImportedCollectives>& imported) {
+Result<HardwareProfile> with_collectives(HardwareProfile base, const std::vector<ImportedCollectives>& imported,
+                                         const std::vector<KernelSample>& kernels) {
   std::vector<LinkSample> direct, ring;
   std::vector<std::string> direct_origins, ring_origins;
   std::optional<std::int64_t> ranks;
@@ -185,8 +186,8 @@ Result<HardwareProfile> with_collectives(HardwareProfile base, const std::vector
   fit(direct, direct_origins, base.node.all_to_all, "/node/all_to_all");
   fit(ring, ring_origins, base.node.all_reduce, "/node/all_reduce");
   base.sources["/node/ranks"] = {SourceKind::Measured, "of the imported collectives"};
-  base.fit = fit_quality(base, {}, all);
-  base.sources["/fit"] = {SourceKind::Measured, "of the imported collectives"};
+  base.fit = fit_quality(base, kernels, all);
+  base.sources["/fit"] = {SourceKind::Measured, "of the imported measurements"};
   return base;
 }
 

@@ -25,8 +25,10 @@ struct ImportedCollectives {
 
 /// The node of `base` with its links fitted to the samples: all-to-all (and send/recv) to node.all_to_all, the others
 /// to node.all_reduce; links without samples stay. Every third size is kept apart and judges the fit. The samples are
-/// all of groups of one size, which becomes node.ranks. BadInput if they are not.
+/// all of groups of one size, which becomes node.ranks. BadInput if they are not. `kernels`: imported samples of the
+/// device, which `fit` judges too.
 [[nodiscard]] Result<HardwareProfile> with_collectives(HardwareProfile base,
-                                                       const std::vector<ImportedCollectives>& imported);
+                                                       const std::vector<ImportedCollectives>& imported,
+                                                       const std::vector<KernelSample>& kernels = {});
 
 }  // namespace moecast

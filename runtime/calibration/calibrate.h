@@ -14,6 +14,8 @@
 #include "hwprofiles/profile.h"
 #include "runtime/backend.h"
 #include "runtime/calibration/step_bench.h"
+#include "runtime/comm/nccl_functions.h"
+#include "runtime/comm/process_world.h"
 #include "runtime/communicator.h"
 
 namespace moecast {
@@ -31,6 +33,8 @@ struct CalibrationOptions {
   std::optional<Bytes> device_memory = std::nullopt;  // of a rank; no value: its share of the machine's
   /// One backend for each rank; empty: the CPU. With memory of its own: collectives go through host memory.
   std::function<Result<std::unique_ptr<Backend>>(int rank)> make_backend = {};
+  /// Processes with a GPU each: their links are NCCL's. Null: host memory.
+  const NcclFunctions* nccl = nullptr;
 };
 
 /// Called on the calling thread or on rank 0's: how far (0..1) and with what. False stops the calibration.
@@ -52,6 +56,11 @@ struct CalibrationResult {
                                                                const CalibrationProgress& progress = {});
 [[nodiscard]] Result<HardwareProfile> calibrate(const CalibrationOptions& options, Log& log,
                                                 const CalibrationProgress& progress = {});
+
+/// The same with processes as ranks, `options.ranks` of them: every process of `world` calls it with the same options,
+/// makes the backend of its own rank, and gets the result.
+[[nodiscard]] Result<HardwareProfile> calibrate_as_process(ProcessWorld& world, const CalibrationOptions& options,
+                                                           Log& log, const CalibrationProgress& progress = {});
 
 /// One JSON object a line, as the result was measured: {"kernel": "gemm", "m": 512, ..., "time": "12 us", ...}.
 [[nodiscard]] std::string to_json_lines(const CalibrationResult& result);

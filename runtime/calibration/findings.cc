@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/statistics.h"
+#include "runtime/comm/byte_exchange.h"
 
 namespace moecast {
 namespace {
@@ -126,7 +127,45 @@ std::string method(const Findings& findings, const CalibrationOptions& options) 
                      to_text(options.budget));
 }
 
+using Lists = std::vector<std::vector<double>>;
+
+void write(const Lists& lists, ByteWriter& writer) {
+  writer.value(static_cast<std::int64_t>(lists.size()));
+  for (const std::vector<double>& each : lists) writer.list(each);
+}
+
+Lists read_lists(ByteReader& reader) {
+  Lists lists;
+  const auto count = reader.value<std::int64_t>();
+  for (std::int64_t i = 0; reader.good() && i < count; ++i) lists.push_back(reader.list<std::vector<double>>());
+  return lists;
+}
+
 }  // namespace
+
+std::vector<std::byte> to_bytes(const RankFindings& findings) {
+  ByteWriter writer;
+  writer.value(static_cast<std::int64_t>(findings.kernels.size()));
+  for (const KernelTimes& kernel : findings.kernels) write(kernel.times, writer);
+  write(findings.links, writer);
+  write({findings.overheads, findings.compute_beside, findings.communication_beside, findings.step}, writer);
+  return writer.take();
+}
+
+std::optional<RankFindings> findings_of(std::span<const std::byte> bytes, const std::vector<Work>& works) {
+  ByteReader reader(bytes);
+  RankFindings findings;
+  if (reader.value<std::int64_t>() != static_cast<std::int64_t>(works.size())) return std::nullopt;
+  for (const Work& work : works) findings.kernels.push_back({work, read_lists(reader)});
+  findings.links = read_lists(reader);
+  const Lists rest = read_lists(reader);
+  if (!reader.complete() || rest.size() != 4) return std::nullopt;
+  findings.overheads = rest[0];
+  findings.compute_beside = rest[1];
+  findings.communication_beside = rest[2];
+  findings.step = rest[3];
+  return findings;
+}
 
 CalibrationResult summarize(const Findings& findings, const CalibrationOptions& options) {
   CalibrationResult result;
@@ -134,8 +173,8 @@ CalibrationResult summarize(const Findings& findings, const CalibrationOptions& 
   result.links = link_samples(findings);
   HardwareProfile& profile = result.profile;
   profile.name = options.name;
-  profile.description = fmt::format("{} x {}, threads as ranks{}", findings.ranks.size(), findings.device,
-                                    options.pacing ? ", link paced" : "");
+  profile.description = fmt::format("{} x {}, {} as ranks{}", findings.ranks.size(), findings.device,
+                                    findings.processes ? "processes" : "threads", options.pacing ? ", link paced" : "");
   profile.device = fit_device(findings, options, result.kernels);
   profile.node = fit_node(result.links, options.ranks, profile.device.memory_rate);
   profile.interference = interference_of(findings);

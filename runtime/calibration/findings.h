@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstddef>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,7 +35,13 @@ struct Findings {
   StepPlan reference;           // the reference step
   std::vector<RankFindings> ranks;
   std::string backend, device, link;
+  bool processes = false;  // ranks are processes, not threads
 };
+
+/// What a rank has seen, as bytes; read back by a process of the same program. The works are those of the grid.
+[[nodiscard]] std::vector<std::byte> to_bytes(const RankFindings& findings);
+/// Nothing if the bytes are no findings about `works`.
+[[nodiscard]] std::optional<RankFindings> findings_of(std::span<const std::byte> bytes, const std::vector<Work>& works);
 
 /// Samples from what all ranks saw together, and the profile that fits them. A pure function, but for the size of the
 /// machine's memory.

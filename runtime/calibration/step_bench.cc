@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "base/statistics.h"
+#include "hwprofiles/scale.h"
 #include "runtime/trainer/rank_trainer.h"
 
 namespace moecast {
@@ -35,20 +36,6 @@ AloneTimes alone_times(const Operator& op, const DeviceProfile& device) {
     (std::holds_alternative<MemoryWork>(work) ? times.memory : times.products) += seconds(device.time(work));
   }
   return times;
-}
-
-void scale(double factor, CostCurve& curve) {
-  for (CostCurve::Point& point : curve.points) point.time = duration_from_seconds(seconds(point.time) * factor);
-}
-
-void scale(double factor, GemmTable& table) {
-  for (double& rate : table.flops_per_second) rate /= factor;
-  table.overhead = duration_from_seconds(seconds(table.overhead) * factor);
-}
-
-void scale(double factor, LinkProfile& link) {
-  link.latency = duration_from_seconds(seconds(link.latency) * factor);
-  link.bandwidth = BytesPerSecond(link.bandwidth.value() / factor);
 }
 
 }  // namespace
@@ -133,11 +120,9 @@ void apply(const InStep& in_step, HardwareProfile& profile) {
   DeviceProfile& device = profile.device;
   scale(in_step.products, device.gemm);
   scale(in_step.products, device.grouped_gemm);
-  for (CostCurve& curve : device.attention_forward.curves) scale(in_step.products, curve);
-  for (CostCurve& curve : device.attention_backward.curves) scale(in_step.products, curve);
-  for (auto& [kernel, cost] : device.memory_kernels) {
-    for (CostCurve& curve : cost.curves) scale(in_step.memory, curve);
-  }
+  scale(in_step.products, device.attention_forward);
+  scale(in_step.products, device.attention_backward);
+  for (auto& [kernel, cost] : device.memory_kernels) scale(in_step.memory, cost);
   scale(in_step.communication, profile.node.all_to_all);
   scale(in_step.communication, profile.node.all_reduce);
 }
