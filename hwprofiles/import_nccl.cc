@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/statistics.h"
+#include "hwprofiles/sources.h"
 
 namespace moecast {
 namespace {
@@ -180,14 +181,14 @@ Result<HardwareProfile> with_collectives(HardwareProfile base, const std::vector
     if (samples.empty()) return;
     keep_some_apart(samples);
     link = fit_link(samples);
-    base.sources[pointer] = {SourceKind::Measured, fmt::format("{}", fmt::join(origins, "; "))};
+    set_source(base, pointer, {SourceKind::Measured, fmt::format("{}", fmt::join(origins, "; "))});
     all.insert(all.end(), samples.begin(), samples.end());
   };
   fit(direct, direct_origins, base.node.all_to_all, "/node/all_to_all");
   fit(ring, ring_origins, base.node.all_reduce, "/node/all_reduce");
-  base.sources["/node/ranks"] = {SourceKind::Measured, "of the imported collectives"};
+  set_source(base, "/node/ranks", {SourceKind::Measured, "of the imported collectives"});
   base.fit = fit_quality(base, kernels, all);
-  base.sources["/fit"] = {SourceKind::Measured, "of the imported measurements"};
+  set_source(base, "/fit", {SourceKind::Measured, "of the imported measurements"});
   return base;
 }
 

@@ -199,6 +199,7 @@ class TraceReader {
   }
 
   void describe_origin(const TraceHeader& header) {
+    out_.device = header.device;
     std::string text = "PyTorch profiler trace";
     if (!header.device.empty()) text += ", " + header.device;
     if (header.world_size > 0) text += fmt::format(", rank {} of {}", header.rank, header.world_size);

@@ -27,6 +27,7 @@ struct ImportedTrace {
   Duration kernel_time{};             // all kernels and copies on the device
   Duration placed_time{};             // those that became samples
   std::vector<Unplaced> unplaced;     // most time first
+  std::string device;                 // "NVIDIA H100 80GB HBM3"; empty if the trace does not say
   std::string origin;                 // tool, device, ranks, share that was placed: for the profile's sources
 };
 

@@ -10,6 +10,7 @@
 #include "base/statistics.h"
 #include "hwprofiles/import_trace.h"
 #include "hwprofiles/scale.h"
+#include "hwprofiles/sources.h"
 
 namespace moecast {
 namespace {
@@ -143,15 +144,15 @@ HardwareProfile with_kernels(HardwareProfile base, const std::vector<ImportedTra
                                       {"attention_forward", !(device.attention_forward == before.attention_forward)},
                                       {"attention_backward", !(device.attention_backward == before.attention_backward)},
                                       {"memory_kernels", !(device.memory_kernels == before.memory_kernels)}}) {
-    if (changed) base.sources[fmt::format("/device/{}", part)] = source;
+    if (changed) set_source(base, fmt::format("/device/{}", part), source);
   }
   if (traces.empty()) return base;
   if (to_host > 0) {
     base.node.host_link = HostLink{BytesPerSecond(to_host), base.node.host_link && base.node.host_link->shared};
-    base.sources["/node/host_link"] = source;
+    set_source(base, "/node/host_link", source);
   }
   base.fit = fit_quality(base, samples, {});
-  base.sources["/fit"] = {SourceKind::Measured, "of the imported measurements"};
+  set_source(base, "/fit", {SourceKind::Measured, "of the imported measurements"});
   return base;
 }
 

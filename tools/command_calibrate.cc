@@ -154,6 +154,12 @@ Result<HardwareProfile> import_measurements(const CommandContext& context) {
   for (const std::string& path : arguments.positionals()) {
     RETURN_IF_ERROR(import_file(path, context.log, traces, collectives));
   }
+  for (const ImportedTrace& trace : traces) {
+    const std::string& of_base = profile->device.name;
+    if (trace.device.find(of_base) != std::string::npos || of_base.find(trace.device) != std::string::npos) continue;
+    context.log.warning("a trace of {} beside a profile of {}: what the trace does not hold is the profile's",
+                        trace.device, of_base);
+  }
   profile->name = *arguments.text("name");
   HardwareProfile measured = with_kernels(std::move(profile).value(), traces);
   if (collectives.empty()) return measured;

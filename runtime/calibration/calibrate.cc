@@ -215,8 +215,14 @@ Status Calibration::bench_lanes(const LaneRank& lanes, RankFindings& findings) {
   const auto overhead = bench_operator_overhead(lanes);
   if (!overhead.ok()) return overhead.error();
   findings.overheads.push_back(seconds(*overhead));
-  if (lanes.data.size() == 1) return {};
   const int steps = static_cast<int>(std::clamp(seconds(options_.budget), 3.0, 15.0));
+  if (lanes.backend.asynchronous()) {
+    const auto copy = bench_beside_copy(lanes, Bytes(std::int64_t{1} << (options_.accelerator ? 26 : 20)), steps);
+    if (!copy.ok()) return copy.error();
+    findings.copy_rates.push_back(copy->rate.value());
+    findings.compute_beside_copy.push_back(copy->compute);
+  }
+  if (lanes.data.size() == 1) return {};
   for (const std::int64_t buffer : {std::int64_t{1} << 17, std::int64_t{1} << 18, std::int64_t{1} << 19}) {
     const auto ratios = bench_interference(lanes, Bytes(buffer), steps);
     if (!ratios.ok()) return ratios.error();

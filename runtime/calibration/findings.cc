@@ -103,8 +103,12 @@ Interference interference_of(const Findings& findings) {
   const auto communication = [](const RankFindings& rank) -> const std::vector<double>& {
     return rank.communication_beside;
   };
+  const auto beside_copy = [](const RankFindings& rank) -> const std::vector<double>& {
+    return rank.compute_beside_copy;
+  };
   return {std::max(1.0, quantile_over_ranks(findings, 0.5, compute)),
-          std::max(1.0, quantile_over_ranks(findings, 0.5, communication))};
+          std::max(1.0, quantile_over_ranks(findings, 0.5, communication)),
+          std::max(1.0, quantile_over_ranks(findings, 0.5, beside_copy))};
 }
 
 /// Mean over the ranks of the reference step's operators, against the tables.
@@ -148,7 +152,9 @@ std::vector<std::byte> to_bytes(const RankFindings& findings) {
   writer.value(static_cast<std::int64_t>(findings.kernels.size()));
   for (const KernelTimes& kernel : findings.kernels) write(kernel.times, writer);
   write(findings.links, writer);
-  write({findings.overheads, findings.compute_beside, findings.communication_beside, findings.step}, writer);
+  write({findings.overheads, findings.compute_beside, findings.communication_beside, findings.step, findings.copy_rates,
+         findings.compute_beside_copy},
+        writer);
   return writer.take();
 }
 
@@ -159,11 +165,13 @@ std::optional<RankFindings> findings_of(std::span<const std::byte> bytes, const 
   for (const Work& work : works) findings.kernels.push_back({work, read_lists(reader)});
   findings.links = read_lists(reader);
   const Lists rest = read_lists(reader);
-  if (!reader.complete() || rest.size() != 4) return std::nullopt;
+  if (!reader.complete() || rest.size() != 6) return std::nullopt;
   findings.overheads = rest[0];
   findings.compute_beside = rest[1];
   findings.communication_beside = rest[2];
   findings.step = rest[3];
+  findings.copy_rates = rest[4];
+  findings.compute_beside_copy = rest[5];
   return findings;
 }
 
@@ -178,6 +186,10 @@ CalibrationResult summarize(const Findings& findings, const CalibrationOptions& 
   profile.device = fit_device(findings, options, result.kernels);
   profile.node = fit_node(result.links, options.ranks, profile.device.memory_rate);
   profile.interference = interference_of(findings);
+  const auto copy_rates = [](const RankFindings& rank) -> const std::vector<double>& { return rank.copy_rates; };
+  if (const double rate = quantile_over_ranks(findings, 0.5, copy_rates); rate > 0) {
+    profile.node.host_link = HostLink{BytesPerSecond(rate), findings.link.starts_with("staged")};
+  }
   profile.fit = fit_quality(profile, result.kernels, result.links);
   result.in_step = in_step_of(findings, profile);
   apply(result.in_step, profile);

@@ -25,6 +25,8 @@ struct RankFindings {
   std::vector<std::vector<double>> links;  // seconds, by LinkPlan
   std::vector<double> overheads;           // seconds
   std::vector<double> compute_beside, communication_beside;
+  std::vector<double> copy_rates,
+      compute_beside_copy;   // to the host, bytes per second; none where memory is the host's
   std::vector<double> step;  // seconds, by operator of the reference step
 };
 

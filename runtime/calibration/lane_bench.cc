@@ -70,14 +70,14 @@ class Transfer {
   std::vector<Segment> segments_;
 };
 
-/// Runs `compute` or `transfer` for every operator of its lane; a meeting only gathers the ranks.
+/// Runs `compute` on the compute lane and `transfer` on any other; a meeting only gathers the ranks.
 class LaneRunner final : public OperatorRunner {
  public:
-  LaneRunner(std::function<void()> compute, const Transfer* transfer, Communicator& data)
-      : compute_(std::move(compute)), transfer_(transfer), data_(data) {}
+  LaneRunner(std::function<void()> compute, std::function<Status()> transfer, Communicator& data)
+      : compute_(std::move(compute)), transfer_(std::move(transfer)), data_(data) {}
   Status run(const Operator& op) override {
     if (op.kind == kMeeting) return data_.barrier();
-    if (op.lane == Lane::Comm) return transfer_->run();
+    if (op.lane != Lane::Compute) return transfer_();
     if (compute_) compute_();
     return {};
   }
@@ -85,7 +85,7 @@ class LaneRunner final : public OperatorRunner {
 
  private:
   std::function<void()> compute_;
-  const Transfer* transfer_;
+  std::function<Status()> transfer_;
   Communicator& data_;
 };
 
@@ -112,7 +112,7 @@ Result<Duration> bench_operator_overhead(const LaneRank& rank) {
   PlanMaker maker;
   for (int i = 0; i < kOperators; ++i) maker.add(Lane::Compute, {});
   const auto executor = make_executor(rank.backend, rank.clock);
-  LaneRunner runner({}, nullptr, rank.data);
+  LaneRunner runner({}, {}, rank.data);
   std::vector<Duration> each;
   for (std::int32_t step = 0; step < 11; ++step) {
     const auto spans = executor->run_step(maker.plan(), runner, step, Rank(rank.data.rank()));
@@ -133,7 +133,8 @@ Result<Duration> bench_collective(const LaneRank& rank, const Communication& com
     last = maker.add(Lane::Compute, {sent});
   }
   const auto executor = make_executor(rank.backend, rank.clock);
-  LaneRunner runner({}, &transfer, rank.data);
+  LaneRunner runner(
+      {}, [&] { return transfer.run(); }, rank.data);
   const auto spans = executor->run_step(maker.plan(), runner, 0, Rank(rank.data.rank()));
   if (!spans.ok()) return spans.error();
   std::vector<Instant> ends;  // of the compute operators: one after each collective
@@ -153,11 +154,11 @@ struct Overlapping {
   Duration transfer{};
 };
 
-Overlapping sort_by_overlap(const std::vector<Span>& spans) {
+Overlapping sort_by_overlap(const std::vector<Span>& spans) {  // operator 0 is the meeting
   Overlapping result;
   Instant begin{}, end{};
   for (const Span& span : spans) {
-    if (span.lane != Lane::Comm || span.op == OpId(0)) continue;
+    if (span.lane == Lane::Compute || span.op == OpId(0)) continue;
     begin = span.start;
     end = span.end;
     result.transfer = span.duration();
@@ -174,22 +175,25 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-}  // namespace
+/// Both alone and together, and what the transfer takes alone.
+struct Measured {
+  SideBySide ratios;
+  double transfer_seconds = 0;
+};
 
-Result<SideBySide> bench_interference(const LaneRank& rank, Bytes buffer, int step_count) {
+Result<Measured> measure_beside(const LaneRank& rank, Lane lane, Operands& operands,
+                                const std::function<Status()>& transfer, int step_count) {
   constexpr GemmWork kProduct{128, 128, 128};
-  Operands operands(rank.backend, rank.compute);
-  const Transfer transfer(rank, {Collective::AllToAll, Group::World, buffer}, operands);
   const auto kernel = kernel_calls(rank.backend, operands, kProduct, Lane::Compute, Bytes(std::int64_t{1} << 21));
   if (!kernel.ok()) return kernel.error();
   const auto executor = make_executor(rank.backend, rank.clock);
   std::size_t next = 0;
-  LaneRunner runner([&] { kernel.value().calls[next++ % kernel.value().calls.size()](); }, &transfer, rank.data);
+  LaneRunner runner([&] { kernel.value().calls[next++ % kernel.value().calls.size()](); }, transfer, rank.data);
 
   const auto step = [&](int products, bool with_transfer) -> Result<Overlapping> {
     PlanMaker maker;
     const OpId met = maker.add_meeting();
-    if (with_transfer) maker.add(Lane::Comm, {met});
+    if (with_transfer) maker.add(lane, {met});
     for (int i = 0; i < products; ++i) maker.add(Lane::Compute, {met});
     const auto spans = executor->run_step(maker.plan(), runner, 0, Rank(rank.data.rank()));
     if (!spans.ok()) return spans.error();
@@ -214,8 +218,35 @@ Result<SideBySide> bench_interference(const LaneRank& rank, Bytes buffer, int st
     compute_ratios.push_back(mean(both.value().beside) / median(both.value().alone));
     communication_ratios.push_back(seconds(both.value().transfer) / transfer_time);
   }
-  if (compute_ratios.empty()) return SideBySide{};
-  return SideBySide{median(compute_ratios), median(communication_ratios)};
+  if (compute_ratios.empty()) return Measured{{}, transfer_time};
+  return Measured{{median(compute_ratios), median(communication_ratios)}, transfer_time};
+}
+
+}  // namespace
+
+Result<SideBySide> bench_interference(const LaneRank& rank, Bytes buffer, int step_count) {
+  Operands operands(rank.backend, rank.compute);
+  const Transfer transfer(rank, {Collective::AllToAll, Group::World, buffer}, operands);
+  const auto measured = measure_beside(
+      rank, Lane::Comm, operands, [&] { return transfer.run(); }, step_count);
+  if (!measured.ok()) return measured.error();
+  return measured->ratios;
+}
+
+Result<BesideCopy> bench_beside_copy(const LaneRank& rank, Bytes buffer, int step_count) {
+  Operands operands(rank.backend, rank.compute);
+  const Tensor source = operands.output(DType::I32, {buffer.count() / 4});
+  RETURN_IF_ERROR(operands.status());
+  const auto host = rank.backend.allocate_host(source.bytes());
+  if (!host.ok()) return host.error();
+  const auto copy = [&]() -> Status {
+    rank.backend.download(Lane::CopyOut, (*host)->data(), source);
+    return {};
+  };
+  const auto measured = measure_beside(rank, Lane::CopyOut, operands, copy, step_count);
+  if (!measured.ok()) return measured.error();
+  const double rate = measured->transfer_seconds > 0 ? source.bytes().value() / measured->transfer_seconds : 0;
+  return BesideCopy{measured->ratios.compute, BytesPerSecond(rate)};
 }
 
 }  // namespace moecast

@@ -38,4 +38,11 @@ struct SideBySide {
 /// by themselves, `step_count` times each. A ratio below one (noise) is given as it is.
 [[nodiscard]] Result<SideBySide> bench_interference(const LaneRank& rank, Bytes buffer, int step_count);
 
+/// The same with a copy of `buffer` from the device to (pinned) host memory instead of the all-to-all.
+struct BesideCopy {
+  double compute = 1;      // time of compute beside the copy / alone
+  BytesPerSecond rate{0};  // of the copy alone
+};
+[[nodiscard]] Result<BesideCopy> bench_beside_copy(const LaneRank& rank, Bytes buffer, int step_count);
+
 }  // namespace moecast

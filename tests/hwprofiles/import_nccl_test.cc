@@ -55,6 +55,8 @@ TEST_F(ImportNccl, FindsTheLinkBehindTheTimes) {
   EXPECT_LT(profile->fit->held_out_median_error, 0.01);
   EXPECT_GT(profile->fit->held_out_count, 2);
   EXPECT_EQ(profile->device, base->device);
+  // What the base said of single numbers there is gone.
+  EXPECT_EQ(profile->source_of("/node/all_to_all/bandwidth")->reference, direct->origin);
   // It reads back: every number has a source.
   const auto document = JsonDocument::parse(to_json_text(*profile), "p.json");
   ASSERT_TRUE(document.ok());

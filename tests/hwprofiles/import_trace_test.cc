@@ -208,9 +208,9 @@ TEST(ImportTrace, SaysWhatAFileIsNot) {
     const auto trace = import_trace(path);
     return trace.ok() ? "fine" : trace.error().text();
   };
-  TraceWriter writer;
-  EXPECT_NE(refusal(write("empty.json", writer.text().erase(writer.text().rfind(",\n"), 1))).find("trace"),
+  EXPECT_NE(refusal(write("empty.json", R"({"traceEvents": []})")).find("holds no kernels of a GPU"),
             std::string::npos);
+  TraceWriter writer;
   writer.run("aten::mystery", "[512, 256]", 20);
   EXPECT_NE(refusal(write("none.json", writer.text())).find("nothing that a profile has a place for: no operator"),
             std::string::npos);

@@ -40,7 +40,9 @@ void expect_one_profile(const std::vector<Result<HardwareProfile>>& profiles, co
 }
 
 TEST(CalibrationOfProcesses, AllRanksGetTheProfileOfAll) {
-  expect_one_profile(calibrate_on_two(tiny_options()), "x2, tcp");
+  const std::vector<Result<HardwareProfile>> profiles = calibrate_on_two(tiny_options());
+  expect_one_profile(profiles, "x2, tcp");
+  EXPECT_FALSE(profiles[0]->node.host_link);  // memory is the host's
 }
 
 TEST(CalibrationOfProcesses, MeasuresNcclOnDevices) {
@@ -48,7 +50,13 @@ TEST(CalibrationOfProcesses, MeasuresNcclOnDevices) {
   CalibrationOptions options = tiny_options();
   options.make_backend = [](int) { return make_queued_backend(); };
   options.nccl = &fake_nccl();
-  expect_one_profile(calibrate_on_two(options), "x2, nccl");
+  const std::vector<Result<HardwareProfile>> profiles = calibrate_on_two(options);
+  expect_one_profile(profiles, "x2, nccl");
+  // Memory of its own: the way to the host is measured too, and NCCL does not take it.
+  ASSERT_TRUE(profiles[0]->node.host_link);
+  EXPECT_GT(profiles[0]->node.host_link->bandwidth.value(), 0);
+  EXPECT_FALSE(profiles[0]->node.host_link->shared);
+  EXPECT_GE(profiles[0]->interference.compute_beside_copy, 1);
   EXPECT_GT(fake_nccl_log().started, 0);
   EXPECT_EQ(fake_nccl_log().open, 0);
 }
