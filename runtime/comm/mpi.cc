@@ -1,7 +1,5 @@
 #include "runtime/comm/mpi.h"
 
-#include <cstdlib>
-
 #ifdef MOECAST_HAS_MPI
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
@@ -95,10 +93,7 @@ class MpiWorld final : public ProcessWorld {
     MPI_Comm_split(MPI_COMM_WORLD, members.front().value(), rank_, &communicator);
     return std::unique_ptr<Transport>(std::make_unique<MpiTransport>(communicator));
   }
-  [[noreturn]] void abort(int exit_code) const override {
-    MPI_Abort(MPI_COMM_WORLD, exit_code);
-    std::abort();  // not reached
-  }
+  void lose_peers(int exit_code) const override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
   int local_rank_ = 0;

@@ -26,8 +26,9 @@ class ProcessWorld {
   /// This rank's end of a group; `members` are its ranks, ascending, this one among them. All ranks of the world call
   /// it together, each with the members of its own group.
   [[nodiscard]] virtual Result<std::unique_ptr<Transport>> make_transport(const std::vector<Rank>& members) = 0;
-  /// Ends this process at once, and with it the run: for a rank that cannot go on while its peers may wait for it.
-  [[noreturn]] virtual void abort(int exit_code) const = 0;
+  /// What a rank does that can talk to its peers no more. Where the library would keep them (MPI) it ends all processes
+  /// with this code and does not return; elsewhere they find out by themselves, and this process may end in order.
+  virtual void lose_peers(int exit_code) const = 0;
 
   /// This rank's groups of the layout, whose world size is size(). All ranks call it together.
   [[nodiscard]] Result<Groups> make_groups(const ParallelLayout& layout, const LinkOptions& options);

@@ -1,5 +1,7 @@
 #include "runtime/trainer/process_meeting.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "runtime/comm/byte_exchange.h"
@@ -166,19 +168,27 @@ ProcessMeeting::ProcessMeeting(Director& director, Communicator& control, const 
 Task ProcessMeeting::arrive(Rank, std::optional<StepOutcome> outcome) {
   const Result<std::vector<std::vector<std::byte>>> all =
       exchange_bytes(control_, to_bytes(contribution(std::move(outcome))));
-  if (!all.ok()) lost_(all.error());
+  if (!all.ok()) return end_alone(all.error());
   std::optional<Contribution> first_failed;
   for (std::size_t rank = 0; rank < outcomes_.size(); ++rank) {
     std::optional<Contribution> theirs = contribution_of((*all)[rank]);
-    if (!theirs) {
-      lost_({ErrorKind::RunFailed, fmt::format("rank {}", rank), "is not the same program"});
-    }
+    if (!theirs) return end_alone({ErrorKind::RunFailed, fmt::format("rank {}", rank), "is not the same program"});
     if (theirs->stop) agreed_stop_ = true;
     outcomes_[rank] = std::move(theirs->outcome);
     if (theirs->failure && (!first_failed || theirs->failed_at < first_failed->failed_at)) first_failed = theirs;
   }
   // Ranks that wait for one that failed fail soon after it: the first in time is the cause.
   if (first_failed) director_.fail(*first_failed->failure);
+  return next_task(director_, outcomes_);
+}
+
+Task ProcessMeeting::end_alone(const Error& error) {
+  lost_(error);
+  {
+    const std::lock_guard lock(mutex_);
+    director_.fail(failure_.value_or(error));  // what this rank saw first says more
+  }
+  std::fill(outcomes_.begin(), outcomes_.end(), std::nullopt);
   return next_task(director_, outcomes_);
 }
 

@@ -29,13 +29,14 @@ class ProcessMeeting final : public MeetingPoint {
  public:
   /// `control` is a group of all ranks for this meeting alone; `clock` shows the same time to all. `stop` is this
   /// process's wish to stop, `agreed_stop` what the director is to look at: set on all ranks as soon as one of them
-  /// wishes. `lost` is called when the ranks cannot talk any more, and does not return.
+  /// wishes. `lost` is called when the ranks cannot talk any more; if it returns, the run ends on this rank.
   ProcessMeeting(Director& director, Communicator& control, const Clock& clock, const std::atomic<bool>& stop,
                  std::atomic<bool>& agreed_stop, std::function<void(const Error&)> lost);
   Task arrive(Rank rank, std::optional<StepOutcome> outcome) override;
   void fail(const Error& error) override;
 
  private:
+  [[nodiscard]] Task end_alone(const Error& error);
   [[nodiscard]] Contribution contribution(std::optional<StepOutcome> outcome);
 
   Director& director_;

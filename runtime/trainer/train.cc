@@ -423,7 +423,7 @@ Result<TrainResult> train_as_process(ProcessWorld& world, const TrainConfig& con
   Director director(options_of(config, *prepared, clock, log, on_step, agreed_stop), prepared->plan);
   ProcessMeeting meeting(director, **control, clock, stop, agreed_stop, [&](const Error& error) {
     log.error("rank {}: {}", world.rank(), error.text());
-    world.abort(exit_code(error.kind));
+    world.lose_peers(exit_code(error.kind));
   });
   RankSeat seat(std::move(backend).value());
   FaultSchedule faults(config.faults);

@@ -82,7 +82,7 @@ struct ProcessDevices {
 
 /// The same with ranks as processes: every process of `world` calls it with the same configuration and gets the same
 /// result; `on_step` need not be given on all of them. BadInput if there are not as many processes as ranks. A rank
-/// that dies or cannot be reached within the timeout ends all processes at once. On CUDA a process takes the GPU of its
+/// that dies or cannot be reached within the timeout ends all processes. On CUDA a process takes the GPU of its
 /// number on its machine.
 [[nodiscard]] Result<TrainResult> train_as_process(ProcessWorld& world, const TrainConfig& config, Log& log,
                                                    const std::function<void(const TrainProgress&)>& on_step,
