@@ -83,10 +83,10 @@ TEST(TrainingFault, AModelThatIsOnlyDescribedIsRefusedWithEveryReason) {
   Workload workload = two_ranks();
   workload.model.attention.latent = LatentAttention{std::nullopt, 4, 4, 2, 4};
   workload.model.attention.window = 8;
-  for_each_moe(workload, [](MoeFfn& moe) { moe.gate.router = RouterKind::SigmoidTopK; });
+  for_each_moe(workload, [](MoeFfn& moe) { moe.gate.router = RouterKind::SparseMixer; });
   const Error error = must_fail(train_config(workload, text, 10));
   EXPECT_EQ(error.kind, ErrorKind::BadInput);
-  for (const char* part : {"attention.latent", "attention.window", "softmax_top_k"})
+  for (const char* part : {"attention.latent", "attention.window", "sparse_mixer"})
     expect_contains(error.text(), part);
 }
 
