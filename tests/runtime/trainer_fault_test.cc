@@ -86,8 +86,7 @@ TEST(TrainingFault, AModelThatIsOnlyDescribedIsRefusedWithEveryReason) {
   for_each_moe(workload, [](MoeFfn& moe) { moe.gate.router = RouterKind::SparseMixer; });
   const Error error = must_fail(train_config(workload, text, 10));
   EXPECT_EQ(error.kind, ErrorKind::BadInput);
-  for (const char* part : {"attention.latent", "attention.window", "sparse_mixer"})
-    expect_contains(error.text(), part);
+  for (const char* part : {"attention.latent", "attention.window", "sparse_mixer"}) expect_contains(error.text(), part);
 }
 
 TEST(TrainingFault, MissingTextIsBadInputThatNamesTheFile) {
