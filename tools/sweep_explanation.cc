@@ -114,6 +114,7 @@ std::string change_text(const SweepResult& result, const SweepRow& best, const s
   const SweepSpec& spec = result.spec;
   if (!row.valid()) return fmt::format("{} is no valid scenario", label);
   const double change = row.values[spec.objective.metric] - best.values[spec.objective.metric];
+  if (change == 0 && feasible(spec, row)) return fmt::format("{} the same", label);
   return fmt::format("{} {}{}{}", label, change < 0 ? "-" : "+",
                      pretty_metric(std::fabs(change), spec.objective_metric().unit),
                      feasible(spec, row) ? "" : " (misses a constraint)");

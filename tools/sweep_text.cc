@@ -36,19 +36,19 @@ std::string bar(double part) {
   return out + kEighths[eighths % 8];
 }
 
-/// How far a value lies between the worst and the best of all valid rows.
+/// How far a value lies from the worst towards the best of all valid rows.
 struct Span {
-  double low = 0, high = 0;
-  [[nodiscard]] double part(double value) const { return high > low ? (value - low) / (high - low) : 1; }
+  double worst = 0, best = 0;
+  [[nodiscard]] double part(double value) const { return best != worst ? (value - worst) / (best - worst) : 1; }
 };
 Span span_of(const SweepSpec& spec, const std::vector<const SweepRow*>& rows) {
-  Span out{INFINITY, -INFINITY};
+  double low = INFINITY, high = -INFINITY;
   for (const SweepRow* row : rows) {
     if (!row->valid()) continue;
-    out.low = std::min(out.low, row->values[spec.objective.metric]);
-    out.high = std::max(out.high, row->values[spec.objective.metric]);
+    low = std::min(low, row->values[spec.objective.metric]);
+    high = std::max(high, row->values[spec.objective.metric]);
   }
-  return out;
+  return spec.objective.maximize ? Span{low, high} : Span{high, low};
 }
 
 std::string best_table(const SweepResult& result, const std::vector<const SweepRow*>& rows,

@@ -55,13 +55,13 @@ std::string label_of(const Json& value) {
   return text.size() <= 40 ? text : text.substr(0, 37) + "...";
 }
 
-/// Labels of objects may repeat ("pec", "pec"): the later ones get a number.
-std::vector<std::string> labels_of(const Json& values) {
+/// Labels of objects may repeat ("pec", "pec"): with `distinct` the later ones get a number.
+std::vector<std::string> labels_of(const Json& values, bool distinct) {
   std::vector<std::string> labels;
   std::set<std::string> seen;
   for (const Json& value : values) {
     std::string label = label_of(value);
-    for (int i = 2; !seen.insert(label).second; ++i) label = fmt::format("{} ({})", label_of(value), i);
+    for (int i = 2; distinct && !seen.insert(label).second; ++i) label = fmt::format("{} ({})", label_of(value), i);
     labels.push_back(std::move(label));
   }
   return labels;
@@ -114,7 +114,7 @@ AxisTrack read_track(JsonReader& axis, bool zipped, std::vector<ExpandedRange>& 
   const bool listed = given.front() == "values";
   const Json values = listed ? read_values(axis, !zipped) : read_range_values(axis, given.front());
   if (!listed) expanded.push_back({track.values, fmt::format("{}/{}", axis.pointer(), given.front()), values.dump()});
-  track.labels = labels_of(values);
+  track.labels = labels_of(values, !zipped);
   add_numbers(values, track);
   if (axis.has("labels")) {
     const std::vector<std::string> labels = axis.texts("labels");

@@ -41,11 +41,13 @@ TEST(SweepSpec, ReadsAxesOfEveryKind) {
   const SweepSpec spec = good_sweep(axes(R"([
     {"pointer": "/campaign/policy/interval", "log_range": {"from": 10, "to": 1000, "count": 3}},
     {"zip": [{"pointer": "/campaign/checkpoint/snapshot_rate", "values": ["1 GB/s", "2 GB/s"]},
-             {"pointer": "/campaign/checkpoint/persist_rate", "values": ["500 MB/s", "1 GB/s"], "name": "disk"}]}])"));
+             {"pointer": "/campaign/checkpoint/persist_rate", "values": ["500 MB/s", "1 GB/s"], "name": "disk"},
+             {"pointer": "/campaign/cluster/price_per_gpu_hour", "values": [2, 2]}]}])"));
   ASSERT_EQ(spec.axes.size(), 2U);
   EXPECT_EQ(spec.axes[0].tracks[0].labels, (std::vector<std::string>{"10", "100", "1000"}));
   EXPECT_EQ(spec.axes[1].tracks[1].name, "disk");
   EXPECT_EQ(spec.axes[1].tracks[0].numbers, (std::vector<double>{1e9, 2e9}));
+  EXPECT_EQ(spec.axes[1].tracks[2].labels, (std::vector<std::string>{"2", "2"}));
   EXPECT_EQ(points_of(spec).size(), 6U);
 }
 

@@ -194,5 +194,19 @@ TEST(ExplainCommand, SaysWhyAndWhatBinds) {
   EXPECT_EQ(run_moecast({"explain", "."}, folder.path()).exit_code, 2);
 }
 
+TEST(ExplainCommand, OfALongAxisItSaysItsEndsAndWhatLiesBesideTheBest) {
+  const TestFolder folder;
+  write_sweep(folder);
+  const Outcome swept = run_moecast({"sweep", "sweep.json", "-o", "out", "--set",
+                                     "/axes/0/values=[100, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]"},
+                                    folder.path());
+  ASSERT_EQ(swept.exit_code, 0) << swept.err;
+  const Outcome outcome = run_moecast({"explain", "out"}, folder.path());
+  EXPECT_NE(outcome.out.find("interval 100: 500 -"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find(", 4000 -"), std::string::npos) << outcome.out;
+  EXPECT_EQ(outcome.out.find("2500 -"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("a better one may lie beyond"), std::string::npos) << outcome.out;
+}
+
 }  // namespace
 }  // namespace moecast
