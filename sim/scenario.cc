@@ -65,8 +65,10 @@ void read_cluster_keys(JsonReader& reader, Scenario& scenario) {
                    fmt::format("a hardware profile with a cluster; {} is one node", scenario.hardware.name));
   }
   if (scenario.hardware.cluster && reader.has("nodes")) {
+    const bool sound = problems_of(*scenario.hardware.cluster).empty();  // else its problems have been named
     scenario.hardware.cluster->node_count = reader.integer("nodes", 1, std::int64_t{1} << 20);
     for (const ClusterProblem& problem : problems_of(*scenario.hardware.cluster)) {
+      if (!sound) break;
       reader.problem("nodes", problem.code, fmt::format("{} of {}", problem.expected, problem.part), problem.found);
     }
   }

@@ -114,16 +114,22 @@ TEST(SimulateCluster, RefusesALayoutThatDoesNotFit) {
 
 TEST(SimulateCluster, RefusesTopologiesThatAreNoGraph) {
   const TestFolder folder;
-  const std::string scenario = folder
-                                   .file("scenario.json", fmt::format(R"({{
+  folder.file("broken.json", fmt::format(R"({{
     "extends": "{}", "name": "broken",
-    "hardware": {{"extends": "h100_cluster", "cluster": {{
+    "sources": {{"/cluster/links/spare": {{"kind": "assumed", "reference": "a test"}}}},
+    "cluster": {{
       "links": {{"spare": {{"kind": "network", "bandwidth": "1 GB/s", "latency": "1 us"}}}},
-      "parts": {{"leaf": {{"joins": "spine"}}, "spine": {{"link": "fibre"}}, "nvswitch": {{"joins": "gpus"}}}} }} }} }})",
-                                                                      clusters("nvlink_cluster.json")))
-                                   .string();
-  expect_refusal(simulate({scenario}), {"/parts/leaf/joins", "stands earlier", "/parts/spine/link", "\"links\"",
-                                        "fibre", "/parts/nvswitch/joins", "spare"});
+      "parts": {{"leaf": {{"joins": "spine"}}, "spine": {{"link": "fibre"}}, "nvswitch": {{"joins": "gpus"}}}} }} }})",
+                                         (source_folder() / "hwprofiles/h100_cluster.json").string()));
+  const std::string scenario =
+      folder
+          .file("scenario.json",
+                fmt::format(R"({{"extends": "{}", "hardware": "broken.json"}})", clusters("nvlink_cluster.json")))
+          .string();
+  const Outcome outcome = simulate({scenario});
+  expect_refusal(outcome, {"/parts/leaf/joins", "stands earlier", "/parts/spine/link", "\"links\"", "fibre",
+                           "/parts/nvswitch/joins", "spare"});
+  EXPECT_EQ(outcome.err.find("/nodes"), std::string::npos) << outcome.err;  // nothing is said twice
 }
 
 TEST(SimulateCluster, RefusesKeysThatNeedMore) {
