@@ -1,9 +1,9 @@
+#include <gtest/gtest.h>
+
 #include "runtime/gpu_module.h"
-#include "tests/runtime/communicator_contract_suite.h"
-#include "tests/runtime/staged_group_testing.h"
 #include "tests/runtime/trainer_testing.h"
 
-// Ranks that share a GPU: collectives through pinned host memory, and whole training runs beside the CPU's.
+// Whole training runs of ranks that share a GPU, collectives through pinned host memory, beside the CPU's.
 
 namespace moecast::testing {
 namespace {
@@ -12,15 +12,6 @@ std::unique_ptr<Backend> gpu_or_none() {
   Result<std::unique_ptr<Backend>> backend = make_cuda_backend(0);
   return backend.ok() ? std::move(backend).value() : nullptr;
 }
-
-std::vector<CommunicatorCase> cuda_cases() {
-  std::vector<CommunicatorCase> cases;
-  for (const int size : {2, 4, 8})
-    cases.push_back({"CudaOf" + std::to_string(size), size, make_staged_group, gpu_or_none});
-  return cases;
-}
-
-INSTANTIATE_TEST_SUITE_P(Staged, CommunicatorContract, ::testing::ValuesIn(cuda_cases()), communicator_case_name);
 
 /// Losses over 50 steps: of rounding alone in F32; in BF16 the model learns the same, with 8 bits of mantissa.
 void expect_losses_of_the_cpu(std::int64_t bytes_per_element, CoefficientGate gate, double tolerance) {

@@ -66,16 +66,20 @@ TEST_F(Processes, ARankThatStaysAwayIsNamed) {
 
 TEST_F(Processes, ARankThatIsKilledIsNamedAndTheOthersEnd) {
   // The last rank is killed once the result's hidden folder says that training has begun.
-  const std::string script = R"(
-    port=$((10000 + $$ % 20000))
-    export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port
-    run() { RANK=$1 "$MOECAST" train )" + config() + R"( --steps 100000 -o run; }
-    RANK=1 "$MOECAST" train )" + config() + R"( --steps 100000 -o run & victim=$!
-    run 0 & first=$!
-    while [ -z "$(ls -A)" ];
-  do sleep 0.05;
-  done sleep 0.3 kill - 9 $victim wait $first code = $ ? exit $code) ";
-      const Outcome outcome = run_shell(script, folder_.path());
+  const std::string train = "\"$MOECAST\" train " + config() + " --steps 100000 -o run";
+  const Outcome outcome = run_shell(
+      "export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((10000 + $$ % 20000))\n"
+      "RANK=1 " +
+          train +
+          " & victim=$!\n"
+          "RANK=0 " +
+          train +
+          " & first=$!\n"
+          "while [ -z \"$(ls -A)\" ]; do sleep 0.05; done\n"
+          "sleep 0.5\n"
+          "kill -9 $victim\n"
+          "wait $first",
+      folder_.path());
   EXPECT_EQ(outcome.exit_code, 3);
   expect_part(outcome, "rank 1 is gone");
   EXPECT_TRUE(folder_.names().empty());

@@ -8,21 +8,30 @@
 #include "runtime/gpu_module.h"
 #include "tests/runtime/communicator_contract_suite.h"
 #include "tests/runtime/fake_nccl_testing.h"
+#include "tests/runtime/staged_group_testing.h"
 #include "tests/runtime/tcp_world_testing.h"
 #include "tests/runtime/trainer_testing.h"
 
-// NCCL on a GPU: one rank in this process; then two processes that share the GPU, which NCCL allows if each says that
-// it is another machine (NCCL_HOSTID). The two are started by SharedGpu.TwoProcesses and run the tests of this file
-// that look for them.
+// Collectives on a GPU. Through pinned host memory: ranks that share it. NCCL: one rank in this process; then two
+// processes that share the GPU, which NCCL allows if each says that it is another machine (NCCL_HOSTID). The two are
+// started by SharedGpu.TwoProcesses and run the tests of this file that look for them.
 
 namespace moecast::testing {
 namespace {
 
-std::unique_ptr<Backend> gpu_with_nccl() {
-  if (!load_nccl().ok()) return nullptr;
+std::unique_ptr<Backend> gpu_or_none() {
   Result<std::unique_ptr<Backend>> backend = make_cuda_backend(0);
   return backend.ok() ? std::move(backend).value() : nullptr;
 }
+std::unique_ptr<Backend> gpu_with_nccl() { return load_nccl().ok() ? gpu_or_none() : nullptr; }
+
+std::vector<CommunicatorCase> staged_cases() {
+  std::vector<CommunicatorCase> cases;
+  for (const int size : {2, 4, 8})
+    cases.push_back({"CudaOf" + std::to_string(size), size, make_staged_group, gpu_or_none});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Staged, CommunicatorContract, ::testing::ValuesIn(staged_cases()), communicator_case_name);
 
 bool is_one_of_two() { return environment_of_process("MOECAST_TEST_RANK") != ""; }
 
