@@ -38,7 +38,8 @@ for link in "${links[@]}"; do
   for entry in "${study[@]}"; do
     read -r variant name settings <<<"$entry"
     run="$out/${bandwidth// /}/$variant-$name"
-    # The settings are words. shellcheck disable=SC2086
+    # The settings are words.
+    # shellcheck disable=SC2086
     $moecast train "$configs/$variant.json" -o "$run" --force --quiet --set "/name=$variant $name" $settings \
       --set "/runtime/link/latency=$latency" --set "/runtime/link/bandwidth=$bandwidth"
     runs+=("$run")

@@ -36,7 +36,7 @@ export -f train
 
 for seed in $seeds; do
   for variant in $variants; do
-    echo "$variant $seed $out/$variant/$seed ${STEPS:-}"
+    echo "$variant $seed $out/$variant/$seed${STEPS:+ $STEPS}"  # no blank at the end: it would join lines
   done
 done | xargs -P "${JOBS:-$(nproc)}" -L 1 bash -c 'train "$@"' train
 
