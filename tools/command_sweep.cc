@@ -51,25 +51,31 @@ Status show(const SweepResult& sweep, std::int64_t id) {
   return {};
 }
 
-/// Mean time of a point, from points all over the grid, about half a second of them.
+/// Mean time of a point, from points all over the grid, for about half a second. The point before each is run first:
+/// what the two share, a simulated step say, is computed once and not for every point.
 Result<double> seconds_per_point(const SweepResult& sweep, const std::function<bool()>& stop) {
   constexpr std::size_t kMostSamples = 16;
   constexpr double kEnough = 0.5;
-  // What points share, a simulated step say, is computed once: it is not of every point.
-  const Result<SweepRow> first = evaluate_point(sweep.spec, sweep.points, {0, sweep.spec.replicas}, 1, stop);
-  if (!first.ok()) return first.error();
   const SteadyClock clock;
   const std::size_t count = std::min(kMostSamples, sweep.points.size());
+  const auto run = [&](std::size_t point) -> Status {
+    const SweepRequest request{static_cast<std::int64_t>(point), sweep.spec.replicas};
+    const Result<SweepRow> row = evaluate_point(sweep.spec, sweep.points, request, 1, stop);
+    return row.ok() ? Status() : Status(row.error());
+  };
+  double total = 0;
   std::size_t done = 0;
   // Of the samples the even ones first, so that a slow sweep is not judged by its beginning alone.
   for (std::size_t i = 0; i < count && seconds(clock.now() - Instant{}) < kEnough; ++i) {
     const std::size_t place = 2 * i < count ? 2 * i : 2 * (i - (count + 1) / 2) + 1;
-    const auto point = static_cast<std::int64_t>(place * sweep.points.size() / count);
-    const Result<SweepRow> row = evaluate_point(sweep.spec, sweep.points, {point, sweep.spec.replicas}, 1, stop);
-    if (!row.ok()) return row.error();
+    const std::size_t point = place * sweep.points.size() / count;
+    RETURN_IF_ERROR(run(point == 0 ? 0 : point - 1));
+    const Instant begin = clock.now();
+    RETURN_IF_ERROR(run(point));
+    total += seconds(clock.now() - begin);
     ++done;
   }
-  return seconds(clock.now() - Instant{}) / static_cast<double>(done);
+  return total / static_cast<double>(done);
 }
 
 std::string dry_run_text(const SweepResult& sweep, double estimate, unsigned threads, const Style& style) {
