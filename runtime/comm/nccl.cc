@@ -194,20 +194,34 @@ class NcclCommunicator final : public Communicator {
     return {};
   }
 
-  /// Until a call is no longer in progress (on the host); closes the group if it fails, or a peer does meanwhile.
-  Status settle(Lock& lock, int code, const char* what, steady_clock::time_point deadline) {
+  /// What NCCL says of the group; what it says of being asked, if that fails.
+  [[nodiscard]] int progress() const {
+    int code = kNcclSuccess;
+    const int asked = functions_.async_error(handle_, &code);
+    return asked != kNcclSuccess ? asked : code;
+  }
+
+  /// Until a call is no longer in progress (on the host); closes the group if it fails, or if a peer is gone for longer
+  /// than `farewell` meanwhile.
+  Status settle(Lock& lock, int code, const char* what, steady_clock::time_point deadline,
+                steady_clock::duration farewell = {}) {
+    auto all_there = steady_clock::now();  // when they last were
     while (code == kNcclInProgress) {
       lock.unlock();
       std::this_thread::sleep_for(kNap);
       const Status peers = host_.check();
       lock.lock();
       if (error_) return *error_;
-      if (!peers.ok()) return close(peers.error());
-      if (steady_clock::now() > deadline) {
+      const auto now = steady_clock::now();
+      if (peers.ok()) {
+        all_there = now;
+      } else if (now - all_there >= farewell) {
+        return close(peers.error());
+      }
+      if (now > deadline) {
         return close(failure(fmt::format("{}: waited {} in vain for the peers", what, pretty(options_.timeout))));
       }
-      const int asked = functions_.async_error(handle_, &code);
-      if (asked != kNcclSuccess) code = asked;
+      code = progress();
     }
     if (code == kNcclSuccess) return {};
     return close(failure(fmt::format("{}: {}", what, functions_.describe(code, handle_))));
@@ -244,9 +258,7 @@ class NcclCommunicator final : public Communicator {
       last_end_ = now;
     }
     if (handle_ == nullptr) return;
-    int code = kNcclSuccess;
-    const int asked = functions_.async_error(handle_, &code);
-    if (asked != kNcclSuccess) code = asked;
+    const int code = progress();
     if (code != kNcclSuccess && code != kNcclInProgress) {
       (void)close(failure(functions_.describe(code, handle_)));
     } else if (!running_.empty()) {
@@ -279,9 +291,9 @@ class NcclCommunicator final : public Communicator {
     return event;
   }
 
-  /// In peace if all ranks do it soon, else at once.
+  /// In peace if all ranks do it soon, else at once. Peers that have done it may be gone before this one has.
   void finish(Lock& lock) {
-    const Status ended = settle(lock, functions_.finalize(handle_), "end", steady_clock::now() + kEnding);
+    const Status ended = settle(lock, functions_.finalize(handle_), "end", steady_clock::now() + kEnding, kFarewell);
     if (ended.ok()) functions_.destroy(handle_);
   }
 

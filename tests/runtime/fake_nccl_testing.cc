@@ -79,17 +79,19 @@ int init(NcclHandle* handle, int size, const NcclUniqueId* id, int rank, int max
   fake->rank = rank;
   fake->size = size;
   *handle = fake.get();
-  const std::lock_guard lock(state_mutex);
-  std::shared_ptr<FakeWorld>& world = worlds[number];
-  if (!world) world = std::make_shared<FakeWorld>();
-  fake->world = world;
-  handles[*handle] = fake;
-  ++state_log.started;
-  ++state_log.open;
-  state_log.largest_ctas = std::max(state_log.largest_ctas, max_ctas);
-  const std::lock_guard world_lock(world->mutex);
-  EXPECT_TRUE(world->joined.insert(rank).second) << "rank " << rank << " twice";
-  world->changed.notify_all();
+  {
+    const std::lock_guard lock(state_mutex);
+    std::shared_ptr<FakeWorld>& world = worlds[number];
+    if (!world) world = std::make_shared<FakeWorld>();
+    fake->world = world;
+    handles[*handle] = fake;
+    ++state_log.started;
+    ++state_log.open;
+    state_log.largest_ctas = std::max(state_log.largest_ctas, max_ctas);
+  }
+  const std::lock_guard lock(fake->world->mutex);  // never under state_mutex: async_error takes them the other way
+  EXPECT_TRUE(fake->world->joined.insert(rank).second) << "rank " << rank << " twice";
+  fake->world->changed.notify_all();
   return kNcclInProgress;
 }
 
