@@ -102,9 +102,9 @@ class [[nodiscard]] Status {
 }  // namespace moecast
 
 /// Returns the error of a Status or Result expression from the enclosing function.
-#define RETURN_IF_ERROR(expression)                                \
-  do {                                                             \
-    if (auto status_ = (expression); !status_.ok()) [[unlikely]] { \
-      return status_.error();                                      \
-    }                                                              \
+#define RETURN_IF_ERROR(expression)                                       \
+  do {                                                                    \
+    if (const auto& status_ = (expression); !status_.ok()) [[unlikely]] { \
+      return status_.error();                                             \
+    }                                                                     \
   } while (false)

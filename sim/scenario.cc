@@ -190,7 +190,7 @@ Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std
   const ParallelLayout& layout = scenario.workload.layout;
   Result<std::vector<StepPlan>> stages =
       build_stage_plans(request_of(scenario.workload, operator_time(layout, scenario.hardware, scenario.algorithms)));
-  if (!stages.ok()) return stages.error();  // RETURN_IF_ERROR would copy the plans
+  RETURN_IF_ERROR(stages);
   PlanCosts costs = costs_of(scenario, *stages, loads);
   return execute_stage_plans(std::move(stages).value(), layout, scenario.hardware, std::move(costs),
                              {scenario.steps, scenario.slowdown, scenario.fold}, critical_path);
@@ -201,7 +201,7 @@ Result<Timeline> execute(const Scenario& scenario, const ExpertLoads& loads, std
 Result<Timeline> simulate(const Scenario& scenario, std::vector<PathStep>* critical_path) {
   const ExpertLoads loads = loads_of(scenario);
   Result<Timeline> timeline = execute(scenario, loads, critical_path);
-  if (!timeline.ok()) return timeline.error();
+  RETURN_IF_ERROR(timeline);
   RETURN_IF_ERROR(check_bounds(*timeline, scenario.workload.layout, scenario.hardware, loads));
   return timeline;
 }
