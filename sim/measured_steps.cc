@@ -1,13 +1,12 @@
 #include "sim/measured_steps.h"
 
-#include <atomic>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "models/metrics.h"
+#include "sim/parallel.h"
 #include "sim/scenario.h"
 
 namespace moecast {
@@ -86,13 +85,8 @@ Result<std::vector<MeasuredStep>> read_steps(const CsvTable& table) {
 std::vector<std::optional<Duration>> simulate_steps(const std::vector<MeasuredStep>& steps,
                                                     const HardwareProfile& hardware, std::int64_t thread_count) {
   std::vector<std::optional<Duration>> times(steps.size());
-  std::atomic<std::size_t> next = 0;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < steps.size(); i = next++) times[i] = simulate_step(steps[i], hardware);
-  };
-  std::vector<std::jthread> threads;
-  for (std::int64_t i = 1; i < thread_count; ++i) threads.emplace_back(work);
-  work();
+  for_each_in_parallel(steps.size(), static_cast<unsigned>(thread_count),
+                       [&](std::size_t i) { times[i] = simulate_step(steps[i], hardware); });
   return times;
 }
 

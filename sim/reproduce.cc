@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,6 +15,7 @@
 #include "base/json_document.h"
 #include "sim/campaign/campaign.h"
 #include "sim/campaign/campaign_json.h"
+#include "sim/parallel.h"
 #include "sim/scenario.h"
 
 namespace moecast {
@@ -111,17 +110,9 @@ class Runs {
   }
 
   Status simulate_all(std::int64_t thread_count) {
-    std::atomic<std::size_t> next = 0;
-    const auto work = [&] {
-      for (std::size_t i = next++; i < runs_.size() + campaigns_.size(); i = next++) {
-        i < runs_.size() ? simulate_one(runs_[i]) : simulate_one(campaigns_[i - runs_.size()]);
-      }
-    };
-    {
-      std::vector<std::jthread> threads;
-      for (std::int64_t i = 1; i < thread_count; ++i) threads.emplace_back(work);
-      work();
-    }
+    for_each_in_parallel(runs_.size() + campaigns_.size(), static_cast<unsigned>(thread_count), [&](std::size_t i) {
+      i < runs_.size() ? simulate_one(runs_[i]) : simulate_one(campaigns_[i - runs_.size()]);
+    });
     for (const Run& run : runs_) {
       if (run.error) errors_.add(*run.error);
     }

@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-#include "sim/sweep/parallel.h"
+#include "sim/parallel.h"
 #include "sim/sweep/sweep_row_text.h"
 
 namespace moecast {
@@ -196,14 +196,14 @@ void SweepProcesses::serve(Round& round) {
         moved = true;
         if (busy[i]) --round.in_flight;
         busy[i] = false;
-        const bool same = peer.asking().sweep == hash_;
-        if (!same)
-          round.fail({ErrorKind::BadInput, fmt::format("rank {}", peer.rank()), "has read another sweep file"});
-        if (peer.asking().failed != 0) round.fail({ErrorKind::BadInput, fmt::format("rank {}", peer.rank()), *text});
-        const bool good = peer.asking().failed != 0 ||
-                          read_rows(*text, metric_count, [&](SweepRow row) { round.accept(std::move(row)); });
-        if (!good)
-          round.fail({ErrorKind::RunFailed, fmt::format("rank {}", peer.rank()), "sent no rows but other text"});
+        const std::string who = fmt::format("rank {}", peer.rank());
+        if (peer.asking().sweep != hash_) {
+          round.fail({ErrorKind::BadInput, who, "has read another sweep file"});
+        } else if (peer.asking().failed != 0) {
+          round.fail({ErrorKind::BadInput, who, *text});
+        } else if (!read_rows(*text, metric_count, [&](SweepRow row) { round.accept(std::move(row)); })) {
+          round.fail({ErrorKind::RunFailed, who, "sent no rows but other text"});
+        }
       }
       if (!peer.idle()) continue;
       std::vector<SweepRequest> batch = round.next(kMostInBatch);

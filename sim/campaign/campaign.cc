@@ -1,14 +1,13 @@
 #include "sim/campaign/campaign.h"
 
 #include <algorithm>
-#include <atomic>
-#include <thread>
 
 #include <fmt/format.h>
 
 #include "base/assert.h"
 #include "sim/campaign/campaign_executor.h"
 #include "sim/campaign/interval_search.h"
+#include "sim/parallel.h"
 
 namespace moecast {
 
@@ -17,17 +16,13 @@ std::vector<CampaignOutcome> run_replicas(const CampaignScenario& scenario, unsi
   const auto count = static_cast<std::size_t>(scenario.replicas);
   std::vector<CampaignOutcome> outcomes(count);
   std::vector<char> done(count);
-  std::atomic<std::size_t> next = 0;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < count && !(stop && stop()); i = next++) {
-      outcomes[i] = run_campaign(scenario, static_cast<std::int64_t>(i));
-      done[i] = 1;
-    }
-  };
-  std::vector<std::thread> others;
-  for (unsigned i = 1; i < std::min<std::size_t>(threads, count); ++i) others.emplace_back(work);
-  work();
-  for (std::thread& thread : others) thread.join();
+  for_each_in_parallel(
+      count, threads,
+      [&](std::size_t i) {
+        outcomes[i] = run_campaign(scenario, static_cast<std::int64_t>(i));
+        done[i] = 1;
+      },
+      [&] { return stop && stop(); });
   const auto first_missing = std::find(done.begin(), done.end(), 0);
   outcomes.resize(static_cast<std::size_t>(first_missing - done.begin()));
   return outcomes;

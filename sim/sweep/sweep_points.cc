@@ -10,7 +10,7 @@
 #include "base/overloaded.h"
 #include "base/random.h"
 #include "sim/campaign/campaign_json.h"
-#include "sim/sweep/parallel.h"
+#include "sim/parallel.h"
 
 namespace moecast {
 namespace {
@@ -151,27 +151,28 @@ std::string point_text(const SweepSpec& spec, const SweepPoint& point) {
   return out;
 }
 
+Error at_point(Error error, const SweepSpec& spec, const SweepPoint& point, std::int64_t id) {
+  error.message =
+      fmt::format("point {} ({}){}{}", id, point_text(spec, point), error.message.empty() ? ":" : ": ", error.message);
+  return error;
+}
+
 Status check_points(const SweepSpec& spec, const std::vector<SweepPoint>& points, unsigned threads) {
   if (spec.skip_invalid) return {};
   constexpr std::size_t kMostShown = 20;
   std::mutex mutex;
   std::map<std::int64_t, Error> errors;  // by point, so that what is shown does not depend on the threads
-  for_each_in_parallel(
-      points.size(), threads,
-      [&](std::size_t i) {
-        const auto id = static_cast<std::int64_t>(i);
-        const Result<SweepScenario> scenario = point_scenario(spec, points[i], id);
-        if (scenario.ok()) return;
-        const std::scoped_lock lock(mutex);
-        errors.emplace(id, scenario.error());
-        if (errors.size() > kMostShown) errors.erase(std::prev(errors.end()));
-      },
-      [] { return false; });
+  for_each_in_parallel(points.size(), threads, [&](std::size_t i) {
+    const auto id = static_cast<std::int64_t>(i);
+    const Result<SweepScenario> scenario = point_scenario(spec, points[i], id);
+    if (scenario.ok()) return;
+    const std::scoped_lock lock(mutex);
+    errors.emplace(id, scenario.error());
+    if (errors.size() > kMostShown) errors.erase(std::prev(errors.end()));
+  });
   if (errors.empty()) return {};
-  Error out = errors.begin()->second;
-  const std::int64_t first = errors.begin()->first;
-  out.message = fmt::format("point {} ({}){}{}", first, point_text(spec, points[static_cast<std::size_t>(first)]),
-                            out.message.empty() ? ":" : ": ", out.message);
+  const auto& [first, error_of_first] = *errors.begin();
+  Error out = at_point(error_of_first, spec, points[static_cast<std::size_t>(first)], first);
   for (const auto& [id, error] : errors) {
     for (const Problem& problem : error.problems) {
       const bool known = std::any_of(out.problems.begin(), out.problems.end(),

@@ -43,6 +43,8 @@ using SweepScenario = std::variant<Scenario, CampaignScenario>;
 
 /// "interval 50, persist 4": the axes that apply.
 [[nodiscard]] std::string point_text(const SweepSpec& spec, const SweepPoint& point);
+/// The error with the point before its message.
+[[nodiscard]] Error at_point(Error error, const SweepSpec& spec, const SweepPoint& point, std::int64_t id);
 
 /// Reads every point, on `threads` threads, so that nothing is simulated before all are known to be good. BadInput with
 /// the problems of the first points that have some. With `skip_invalid` always Ok.

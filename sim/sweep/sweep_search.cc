@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "base/assert.h"
-
 namespace moecast {
 namespace {
 

@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "sim/campaign/campaign.h"
-#include "sim/sweep/parallel.h"
+#include "sim/parallel.h"
 
 namespace moecast {
 namespace {
@@ -44,9 +44,7 @@ Result<SweepRow> evaluate_point(const SweepSpec& spec, const std::vector<SweepPo
   Error error = values.error();
   if (error.kind == ErrorKind::Interrupted) return error;
   if (spec.skip_invalid && error.kind == ErrorKind::BadInput) return SweepRow{request, {}, short_text(error)};
-  error.message = fmt::format("point {} ({}){}{}", request.point, point_text(spec, point),
-                              error.message.empty() ? ":" : ": ", error.message);
-  return error;
+  return at_point(std::move(error), spec, point, request.point);
 }
 
 Status SweepThreads::evaluate(std::span<const SweepRequest> requests, const TakeRow& take,

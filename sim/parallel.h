@@ -21,4 +21,9 @@ void for_each_in_parallel(std::size_t count, unsigned threads, Work work, Stop s
   for (std::thread& thread : others) thread.join();
 }
 
+template <typename Work>
+void for_each_in_parallel(std::size_t count, unsigned threads, Work work) {
+  for_each_in_parallel(count, threads, work, [] { return false; });
+}
+
 }  // namespace moecast
