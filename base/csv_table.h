@@ -31,10 +31,10 @@ class CsvRow {
   [[nodiscard]] const std::string& text(std::string_view column) const;
   [[nodiscard]] std::int64_t count(std::string_view column) const;  // 1 or more
   [[nodiscard]] double number(std::string_view column) const;       // above 0
-
- private:
+  /// Adds that the column holds something else than what is expected.
   void problem(std::string_view column, std::string expected) const;
 
+ private:
   const CsvTable& table_;
   std::size_t row_;
   std::vector<Problem>& problems_;

@@ -1,12 +1,10 @@
 #include "hwprofiles/import_trace.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
-#include <tuple>
+#include <numeric>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "base/overloaded.h"
 #include "base/statistics.h"
@@ -59,7 +57,7 @@ class TraceReader {
   Result<ImportedTrace> finish(const fs::path& path, const TraceHeader& header) {
     for (const auto& [id, launched] : kernels_) sort_out(id, launched);
     choose_element_type();
-    for (auto& [key, seen] : works_) add_sample(key, seen);
+    for (const auto& [key, seen] : works_) add_sample(seen);
     add_collectives();
     if (out_.kernels.empty() && out_.collectives.samples.empty()) return nothing(path);
     apportion();
@@ -130,11 +128,7 @@ class TraceReader {
   }
 
   static bool is_product(const Work& work) { return !std::holds_alternative<MemoryWork>(work); }
-  static double sum(const std::vector<double>& times) {
-    double total = 0;
-    for (const double time : times) total += time;
-    return total;
-  }
+  static double sum(const std::vector<double>& times) { return std::accumulate(times.begin(), times.end(), 0.0); }
 
   /// A profile has the rates of one type: the one that products spend most time in.
   void choose_element_type() {
@@ -150,7 +144,7 @@ class TraceReader {
     }
   }
 
-  void add_sample(const std::pair<std::vector<double>, std::string>&, const Seen& seen) {
+  void add_sample(const Seen& seen) {
     const double total = sum(seen.times);
     if (is_product(seen.work) && seen.element_type != element_type_) {
       return leave_out(seen.name, fmt::format("{} beside {}", seen.element_type, element_type_), total,

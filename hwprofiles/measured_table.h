@@ -29,9 +29,6 @@ struct RowFilter {
   std::string device, kernel;
 };
 
-/// Three matrices an expert; the published kernels that have two are known by name.
-[[nodiscard]] bool is_gated_kernel(std::string_view kernel);
-
 struct ProductRow {
   KernelSample sample;
 };

@@ -7,7 +7,6 @@
 #include <memory>
 #include <streambuf>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace moecast {

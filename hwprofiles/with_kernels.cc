@@ -9,6 +9,7 @@
 
 #include "base/statistics.h"
 #include "hwprofiles/import_trace.h"
+#include "hwprofiles/names.h"
 #include "hwprofiles/scale.h"
 #include "hwprofiles/sources.h"
 
@@ -106,8 +107,7 @@ void scale_attention(const Samples& samples, bool backward, const DeviceProfile&
 
 /// Kernels that base charges as copies get a curve of their own.
 void scale_memory_kernels(const Samples& samples, const DeviceProfile& base, DeviceProfile& device) {
-  for (int number = 0; number <= static_cast<int>(MemoryKernel::SigmoidBackward); ++number) {
-    const auto kernel = static_cast<MemoryKernel>(number);
+  for (const MemoryKernel kernel : all_memory_kernels()) {
     const auto ratio = median_ratio(base, samples, [&](const Work& work) {
       const auto* memory = std::get_if<MemoryWork>(&work);
       return memory != nullptr && memory->kernel == kernel;

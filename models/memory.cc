@@ -201,7 +201,7 @@ StageMemory inference_memory(const StepPlanRequest& asked, std::int64_t stage) {
   StepPlanRequest request = asked;
   if (request.task == StepTask::Decode) request.batch.sequence = 1;
   const OperatorWork work(asked, stage);
-  const Rank first(static_cast<std::int32_t>(stage * (asked.layout.world_size() / asked.layout.pipeline)));
+  const Rank first = asked.layout.first_rank(stage);
   StageMemory memory;
   memory.weights = rank_memory(asked.model, asked.layout, first, precision_of(asked.bytes_per_element)).weight;
   if (asked.experts_on_host) {
@@ -227,7 +227,7 @@ StageMemory memory_of(const StepPlanRequest& request, std::int64_t stage, Activa
     parts.push_back(part_activations(sizes, part, rule, work));
     working = std::max(working, parts.back().working);
   }
-  const Rank first(static_cast<std::int32_t>(stage * (request.layout.world_size() / request.layout.pipeline)));
+  const Rank first = request.layout.first_rank(stage);
   const RankMemory state = rank_memory(request.model, request.layout, first, precision_of(request.bytes_per_element));
   const bool late = request.layout.pipeline_schedule == PipelineSchedule::ZeroBubble;
   const auto order = pipeline_order(request.layout, stage, request.batch.micro_batch_count);

@@ -1,6 +1,5 @@
 #include "models/memory_advice.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 

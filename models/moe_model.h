@@ -11,6 +11,9 @@
 namespace moecast {
 
 enum class Activation { Gelu, Relu, SwiGlu, GeGlu };  // SwiGlu and GeGlu have three matrices, the others two
+[[nodiscard]] constexpr bool is_gated(Activation kind) {
+  return kind == Activation::SwiGlu || kind == Activation::GeGlu;
+}
 enum class NormKind { LayerNorm, RmsNorm };
 enum class PositionKind { Learned, Rope };
 
@@ -99,7 +102,7 @@ struct MoeModel {
   std::vector<Block> blocks;
 
   [[nodiscard]] std::int64_t layer_count() const { return static_cast<std::int64_t>(blocks.size()); }
-  [[nodiscard]] bool gated() const { return activation == Activation::SwiGlu || activation == Activation::GeGlu; }
+  [[nodiscard]] bool gated() const { return is_gated(activation); }
   /// Columns of the first FFN matrix for width f: 2f with SwiGLU and GeGLU (gate | up), else f.
   [[nodiscard]] std::int64_t ffn_input_columns(std::int64_t width) const { return gated() ? 2 * width : width; }
 

@@ -35,8 +35,7 @@ OperatorWork::OperatorWork(const StepPlanRequest& request, std::int64_t stage)
 
 /// Experts are divided evenly, so every rank of the stage has as much as its first (but for a last, shorter shard).
 void OperatorWork::count_parameters(std::int64_t stage) {
-  const Rank first(static_cast<std::int32_t>(stage * (layout_.world_size() / layout_.pipeline)));
-  for (const Parameter& parameter : parameters_of_rank(model_, layout_, first)) {
+  for (const Parameter& parameter : parameters_of_rank(model_, layout_, layout_.first_rank(stage))) {
     const bool expert = parameter.expert.has_value();
     const std::int64_t count = parameter.element_count();
     const std::int64_t parts = layout_.group_size(expert ? Group::ExpertData : Group::Data);

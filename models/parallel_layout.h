@@ -55,6 +55,10 @@ struct ParallelLayout {
   bool uneven_stages = false;  // where blocks do not divide, the first parts have one more
 
   [[nodiscard]] std::int64_t world_size() const { return data * context * tensor * pipeline; }
+  [[nodiscard]] std::int64_t stage_size() const { return data * context * tensor; }
+  [[nodiscard]] Rank first_rank(std::int64_t stage) const {
+    return Rank(static_cast<std::int32_t>(stage * stage_size()));
+  }
   [[nodiscard]] std::int64_t group_size(Group group) const;
   /// The ranks of `rank`'s group, ascending.
   [[nodiscard]] std::vector<Rank> members(Group group, Rank rank) const;

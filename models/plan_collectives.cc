@@ -13,7 +13,6 @@
 /// An operator is not cut where its collective stands inside of it (norm, [gather], products, [reduce], add): nothing
 /// else could run between the pieces.
 
-#include "base/assert.h"
 #include "models/plan_builder.h"
 
 namespace moecast {

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "base/assert.h"
 #include "base/overloaded.h"
 
 namespace moecast {

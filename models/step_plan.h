@@ -68,11 +68,15 @@ inline constexpr int kLaneCount = 8;
 /// Arithmetic and memory traffic of one operator, in terms that a device's cost tables know.
 struct GemmWork {  // [m,k] x [k,n]
   std::int64_t m = 0, n = 0, k = 0;
+
+  friend bool operator==(const GemmWork&, const GemmWork&) = default;
 };
 struct GroupedGemmWork {  // `groups` products [rows,k] x [k,n]; rows is the mean over groups
   std::int64_t groups = 0;
   double rows = 0;
   std::int64_t n = 0, k = 0;
+
+  friend bool operator==(const GroupedGemmWork&, const GroupedGemmWork&) = default;
 };
 struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   std::int64_t batch = 0, sequence = 0, heads = 0, kv_heads = 0, head_dim = 0;
@@ -85,6 +89,8 @@ struct AttentionWork {  // causal attention core (scores, softmax, weighted sum)
   std::int64_t cached = 0;
   std::int64_t cache_element = 2;
   bool values_in_keys = false;  // decoding with latent attention: a value is a part of the key that is read anyway
+
+  friend bool operator==(const AttentionWork&, const AttentionWork&) = default;
 };
 enum class MemoryKernel {  // memory-bound kernels; the cost table has one curve for each
   Norm,
@@ -119,6 +125,8 @@ struct MemoryWork {
   MemoryKernel kernel = MemoryKernel::Copy;
   std::int64_t rows = 0, columns = 0;  // the kernel's main operand; a flat buffer of n elements is one row of n
   Bytes bytes{0};                      // read + written, each operand once
+
+  friend bool operator==(const MemoryWork&, const MemoryWork&) = default;
 };
 using Work = std::variant<GemmWork, GroupedGemmWork, AttentionWork, MemoryWork>;
 

@@ -9,7 +9,6 @@
 
 #include <fmt/format.h>
 
-#include "base/overloaded.h"
 #include "hwprofiles/topology.h"
 #include "sim/cut_bounds.h"
 

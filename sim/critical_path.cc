@@ -37,7 +37,8 @@ class PathWalker {
 
   std::vector<PathStep> run() {
     std::vector<PathStep> path;
-    for (bool more = find_last(); more;) {
+    find_last();
+    for (bool more = true; more;) {
       path.push_back({of_.state(rank_).stage, OpId(op_ - of_.first_operator(rank_)), representative()});
       more = back(path.back());
     }
@@ -54,7 +55,7 @@ class PathWalker {
   }
   [[nodiscard]] Lane lane(std::int32_t op) const { return of_.places_[static_cast<std::size_t>(op)].lane; }
 
-  bool find_last() {
+  void find_last() {
     Instant last = Instant::min();
     for (std::int32_t rank = 0; rank < of_.class_count(); ++rank) {
       const auto count = predecessors_[static_cast<std::size_t>(of_.state(rank).stage)].size();
@@ -66,7 +67,6 @@ class PathWalker {
         op_ = op;
       }
     }
-    return true;
   }
 
   /// Completes what the step says of the operator at hand, and goes to the one before it; false at the beginning.
@@ -97,7 +97,7 @@ class PathWalker {
     const MeetingOperator& of = of_.plan_.meetings[static_cast<std::size_t>(*place.meeting)];
     const FoldedKind& kind = of_.plan_.network.kinds[static_cast<std::size_t>(of.kind)];
     const std::int32_t group = kind.group_of[static_cast<std::size_t>(rank_)];
-    if (!place.sends) {
+    if (!of.receive) {
       for (const std::int32_t member : kind.members_of(group)) {
         const auto stage = static_cast<std::size_t>(of_.state(member).stage);
         const std::int32_t op = of.operators.size() > 1 ? of.operators[stage] : of.operators.front();
@@ -150,10 +150,10 @@ std::vector<PathStep> StepExecutor::critical_path() const {
   return PathWalker(*this).run();
 }
 
-std::vector<PathShare> path_shares(const std::vector<PathStep>& path, const std::vector<StepPlan>& stages) {
+std::vector<PathShare> path_shares(const std::vector<PathStep>& path, const Timeline& timeline) {
   std::map<std::pair<OpKind, Phase>, PathShare> by_kind;
   for (const PathStep& step : path) {
-    const Operator& op = stages[static_cast<std::size_t>(step.stage)].operators[step.op.index()];
+    const Operator& op = timeline.plan_of_stage(step.stage).operators[step.op.index()];
     PathShare& share = by_kind[{op.kind, op.phase}];
     share.kind = op.kind;
     share.phase = op.phase;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "models/step_plan.h"
+#include "models/timeline.h"
 
 namespace moecast {
 
@@ -38,8 +38,7 @@ struct PathShare {
   std::int64_t late_peers = 0;
 };
 
-/// By time, the longest first. `stages`: the plans that were executed.
-[[nodiscard]] std::vector<PathShare> path_shares(const std::vector<PathStep>& path,
-                                                 const std::vector<StepPlan>& stages);
+/// By time, the longest first. The path is of this timeline.
+[[nodiscard]] std::vector<PathShare> path_shares(const std::vector<PathStep>& path, const Timeline& timeline);
 
 }  // namespace moecast

@@ -6,8 +6,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "base/assert.h"
-
 namespace moecast {
 namespace {
 

@@ -32,27 +32,6 @@ OperatorCost collective_cost(const Communication& communication, std::int64_t ra
   return cost;
 }
 
-bool same(const Work& a, const Work& b) {
-  if (a.index() != b.index()) return false;
-  if (const auto* x = std::get_if<GemmWork>(&a)) {
-    const auto& y = std::get<GemmWork>(b);
-    return x->m == y.m && x->n == y.n && x->k == y.k;
-  }
-  if (const auto* x = std::get_if<GroupedGemmWork>(&a)) {
-    const auto& y = std::get<GroupedGemmWork>(b);
-    return x->groups == y.groups && x->rows == y.rows && x->n == y.n && x->k == y.k;
-  }
-  if (const auto* x = std::get_if<AttentionWork>(&a)) {
-    const auto& y = std::get<AttentionWork>(b);
-    return x->batch == y.batch && x->sequence == y.sequence && x->heads == y.heads && x->kv_heads == y.kv_heads &&
-           x->head_dim == y.head_dim && x->backward == y.backward && x->window == y.window &&
-           x->value_dim == y.value_dim && x->context == y.context && x->cached == y.cached;
-  }
-  const auto& x = std::get<MemoryWork>(a);
-  const auto& y = std::get<MemoryWork>(b);
-  return x.kernel == y.kernel && x.rows == y.rows && x.columns == y.columns && x.bytes == y.bytes;
-}
-
 /// Layers repeat: an operator that works as the last one of its kind did takes the same time, and no table is asked.
 class ComputeTimes {
  public:
@@ -61,7 +40,7 @@ class ComputeTimes {
   Duration time(const Operator& op) {
     const auto [entry, is_new] = last_.try_emplace({op.kind, op.phase});
     auto& [work, duration] = entry->second;
-    if (is_new || !std::equal(work.begin(), work.end(), op.work.begin(), op.work.end(), same)) {
+    if (is_new || work != op.work) {
       work = op.work;
       duration = device_.time(op);
     }

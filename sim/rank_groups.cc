@@ -30,7 +30,7 @@ RankGroups rank_groups(const ParallelLayout& layout, Group group) {
 
 RankGroups stage_pairs(const ParallelLayout& layout, std::int32_t from, std::int32_t to) {
   ASSERT(from != to && std::max(from, to) < layout.pipeline, "stages {} and {}", from, to);
-  const auto stage_size = static_cast<std::int32_t>(layout.world_size() / layout.pipeline);
+  const auto stage_size = static_cast<std::int32_t>(layout.stage_size());
   RankGroups pairs{2, std::vector<std::int32_t>(static_cast<std::size_t>(layout.world_size()), kNoGroup), {}};
   for (std::int32_t i = 0; i < stage_size; ++i) {
     for (const std::int32_t stage : {from, to}) {

@@ -69,7 +69,6 @@ void StepExecutor::place_operators(std::span<const StepPlan> stages) {
       place.lane = op.lane;
       place.meeting = plan_.meeting_of[places_.size()];
       if (place.meeting) place.first_meeting = first_meeting[static_cast<std::size_t>(*place.meeting)];
-      place.sends = place.meeting && plan_.meetings[static_cast<std::size_t>(*place.meeting)].receive.has_value();
       place.receives =
           std::binary_search(plan_.receives.begin(), plan_.receives.end(), static_cast<std::int32_t>(places_.size()));
       places_.push_back(place);

@@ -75,7 +75,7 @@ class StepExecutor {
     Lane lane = Lane::Compute;
     std::optional<std::int32_t> meeting;  // into plan_.meetings; none: it runs on its rank alone
     std::int32_t first_meeting = 0;       // of the classes of groups that meet for it, less the first of them
-    bool sends = false, receives = false;
+    bool receives = false;
   };
   /// One collective of one class of groups.
   struct Meeting {

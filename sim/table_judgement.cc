@@ -1,6 +1,5 @@
 #include "sim/table_judgement.h"
 
-#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -25,15 +24,20 @@ class CollectiveTimes {
 
   Duration time(const LinkSample& sample) {
     if (!hardware_.cluster) return hardware_.time(sample.communication, sample.ranks);
-    std::vector<std::int32_t> gpus(static_cast<std::size_t>(sample.ranks));
-    std::iota(gpus.begin(), gpus.end(), 0);
-    return model_.cost(sample.communication.collective, sample.communication.buffer, model_.shape(gpus)).time();
+    auto found = shapes_.find(sample.ranks);
+    if (found == shapes_.end()) {
+      std::vector<std::int32_t> gpus(static_cast<std::size_t>(sample.ranks));
+      std::iota(gpus.begin(), gpus.end(), 0);
+      found = shapes_.emplace(sample.ranks, model_.shape(gpus)).first;
+    }
+    return model_.cost(sample.communication.collective, sample.communication.buffer, found->second).time();
   }
 
  private:
   const HardwareProfile& hardware_;
   Topology topology_;
   CollectiveModel model_;
+  std::map<std::int64_t, GroupShape> shapes_;  // by number of ranks
 };
 
 Result<TableJudgement> judge_products(const CsvTable& table, const RowFilter& filter, const HardwareProfile& hardware) {

@@ -46,14 +46,11 @@ std::vector<std::pair<std::string, Scenario>> changes(const Scenario& scenario) 
 
 }  // namespace
 
-Result<std::vector<WhatIf>> what_helps(const Scenario& scenario) {
-  const Result<Timeline> as_it_is = simulate(scenario);
-  if (!as_it_is.ok()) return as_it_is.error();
-  const Duration now = step_metrics(*as_it_is).step_time;
+Result<std::vector<WhatIf>> what_helps(const Scenario& scenario, Duration now) {
   std::vector<WhatIf> helps;
   for (const auto& [text, changed] : changes(scenario)) {
     const Result<Timeline> timeline = simulate_unbounded(changed);
-    if (!timeline.ok()) return timeline.error();
+    RETURN_IF_ERROR(timeline);
     const Duration then = step_metrics(*timeline).step_time;
     if (then < now) helps.push_back({text, then});
   }

@@ -16,7 +16,8 @@ struct WhatIf {
 
 /// Simulates the scenario once more for each change that could help, one at a time: each class of links twice as fast,
 /// compute twice as fast, no interference, no straggler, no degraded link, even load of experts; those that change
-/// nothing are left out. The shortest step first. BadInput as simulate().
-[[nodiscard]] Result<std::vector<WhatIf>> what_helps(const Scenario& scenario);
+/// nothing are left out. `now` is the step time of the scenario as it is. The shortest step first. BadInput as
+/// simulate().
+[[nodiscard]] Result<std::vector<WhatIf>> what_helps(const Scenario& scenario, Duration now);
 
 }  // namespace moecast

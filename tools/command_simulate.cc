@@ -106,7 +106,7 @@ struct Sums {
   OverlapWindows windows;
 };
 
-Json summary_json(const Scenario& scenario, const Timeline& timeline, const Sums& sums) {
+Json summary_json(const Scenario& scenario, const Timeline& timeline, const Sums& sums, const MemoryReport& memory) {
   return {{"schema", "moecast.simulate/1"},
           {"name", scenario.name},
           {"revision", revision()},
@@ -118,11 +118,12 @@ Json summary_json(const Scenario& scenario, const Timeline& timeline, const Sums
           {"attribution", attribution_json(sums.attribution)},
           {"schedule", schedule_json(timeline.plan.schedule)},
           {"windows", {{"forward", to_json(sums.windows.forward)}, {"backward", to_json(sums.windows.backward)}}},
-          {"memory", to_json(report_memory(scenario.workload, scenario.hardware.device.memory))},
+          {"memory", to_json(memory)},
           {"operators", to_json(operator_metrics(timeline))}};
 }
 
-std::string summary(const Scenario& scenario, const Timeline& timeline, const Sums& sums, const Style& style) {
+std::string summary(const Scenario& scenario, const Timeline& timeline, const Sums& sums, const MemoryReport& memory,
+                    const Style& style) {
   Table table({{""}, {""}});
   table.row({"hardware", fmt::format("{}, {} ranks", scenario.hardware.name, timeline.rank_count)});
   table.row({"step", pretty(sums.metrics.step_time)});
@@ -134,9 +135,7 @@ std::string summary(const Scenario& scenario, const Timeline& timeline, const Su
   if (sums.metrics.all_to_all.count() > 0) table.row({"schedule", to_text(timeline.plan.schedule)});
   if (sums.windows.forward.window.count() > 0) table.row({"window", to_text(sums.windows)});
   table.row({"time", attribution_text(sums.attribution)});
-  if (const Bytes device = scenario.hardware.device.memory; device.count() > 0) {
-    table.row({"memory", to_text(report_memory(scenario.workload, device))});
-  }
+  if (scenario.hardware.device.memory.count() > 0) table.row({"memory", to_text(memory)});
   return fmt::format("{}\n{}", style.paint(scenario.name, Tone::Strong), table.text(style, "  "));
 }
 
@@ -181,15 +180,6 @@ Result<std::vector<ChunkTrial>> settle_chunks(const CommandContext& context, Sce
   return trials;
 }
 
-/// With --explain: what would help, added to the path.
-Status complete(const CommandContext& context, const Scenario& scenario, StepExplanation& explanation) {
-  if (!context.arguments.flag("explain")) return {};
-  Result<std::vector<WhatIf>> helps = what_helps(scenario);
-  RETURN_IF_ERROR(helps);
-  explanation.helps = std::move(helps).value();
-  return {};
-}
-
 Status simulate_step(const CommandContext& context, const JsonDocument& document) {
   Result<Scenario> scenario = load_scenario(context, document);
   if (!scenario.ok()) return scenario.error();
@@ -204,14 +194,19 @@ Status simulate_step(const CommandContext& context, const JsonDocument& document
   if (!timeline.ok()) return timeline.error();
   const Sums sums(*timeline);
   const double summed = cpu_seconds();
-  RETURN_IF_ERROR(complete(context, *scenario, explanation));
-  Json result = summary_json(*scenario, *timeline, sums);
+  if (explains) {
+    Result<std::vector<WhatIf>> helps = what_helps(*scenario, sums.metrics.step_time);
+    RETURN_IF_ERROR(helps);
+    explanation.helps = std::move(helps).value();
+  }
+  const MemoryReport memory = report_memory(scenario->workload, scenario->hardware.device.memory);
+  Json result = summary_json(*scenario, *timeline, sums, memory);
   if (explains) result["explanation"] = to_json(explanation, *timeline);
   for (const ChunkTrial& trial : *trials) {
     result["chunk_search"].push_back({{"chunks", trial.chunk_count}, {"step_time_ns", trial.step_time.count()}});
   }
   RETURN_IF_ERROR(write_results(context, *scenario, *timeline, result));
-  context.print(summary(*scenario, *timeline, sums, context.style));
+  context.print(summary(*scenario, *timeline, sums, memory, context.style));
   if (!trials->empty()) context.print(to_text(*trials, context.style));
   if (explains) context.print(to_text(explanation, *timeline, context.style));
   if (context.arguments.flag("timing")) context.print(timing_line(*timeline, end - begin, summed - end));

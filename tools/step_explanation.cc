@@ -29,12 +29,6 @@ std::string_view to_text(WaitedFor what) {
   return "";
 }
 
-std::vector<StepPlan> plans_of(const Timeline& timeline) {
-  std::vector<StepPlan> plans = {timeline.plan};
-  plans.insert(plans.end(), timeline.later_stages.begin(), timeline.later_stages.end());
-  return plans;
-}
-
 /// "its input 58, its lane 3, late ranks 2": the most frequent first.
 std::string waits_text(const PathShare& share) {
   std::vector<std::pair<std::int64_t, std::string>> waits;
@@ -63,7 +57,7 @@ std::string to_text(const StepExplanation& explanation, const Timeline& timeline
                {"share", Align::Right},
                {"disturbed", Align::Right},
                {"each waited last for"}});
-  for (const PathShare& share : path_shares(explanation.path, plans_of(timeline))) {
+  for (const PathShare& share : path_shares(explanation.path, timeline)) {
     table.row({fmt::format("{} {}", to_text(share.kind), to_text(share.phase)), std::to_string(share.count),
                pretty(share.time), fmt::format("{:.1f} %", percent(share.time, whole)),
                pretty(std::max(Duration(0), share.time - share.alone)), waits_text(share)});

@@ -320,13 +320,10 @@ TEST(Bounds, AResultBeyondABoundNamesTheOperator) {
   EXPECT_EQ(beyond.error().place, "L3.Mlp.F");
 }
 
-TEST(Bounds, AMeasuredTableMayShowThatALinkIsFasterThanItsNominalBandwidth) {
-  HardwareProfile hardware = on(rail_cluster(1));
-  hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
-  ParallelLayout layout;
-  layout.data = layout.expert = 8;
+/// An all-to-all of 8 MB on every rank, L1.Dispatch.F; rank 0's span.
+Timeline one_dispatch(std::int64_t ranks, Duration time) {
   Timeline timeline;
-  timeline.rank_count = 8;
+  timeline.rank_count = ranks;
   Operator op;
   op.id = OpId(0);
   op.kind = OpKind::Dispatch;
@@ -334,7 +331,16 @@ TEST(Bounds, AMeasuredTableMayShowThatALinkIsFasterThanItsNominalBandwidth) {
   op.layer = LayerId(1);
   op.communication = Communication{Collective::AllToAll, Group::Expert, Bytes(8'000'000)};
   timeline.plan.operators = {op};
-  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(Duration(60'000))}};  // 70 us at 100 GB/s
+  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(time)}};
+  return timeline;
+}
+
+TEST(Bounds, AMeasuredTableMayShowThatALinkIsFasterThanItsNominalBandwidth) {
+  HardwareProfile hardware = on(rail_cluster(1));
+  hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
+  ParallelLayout layout;
+  layout.data = layout.expert = 8;
+  Timeline timeline = one_dispatch(8, Duration(60'000));  // 70 us at 100 GB/s
   EXPECT_FALSE(check_bounds(timeline, layout, hardware).ok());
   hardware.cluster->links.at("nvlink").measured[Collective::AllToAll] = {{8}, {{{{8e6, Duration(60'000)}}}}};
   EXPECT_TRUE(check_bounds(timeline, layout, hardware).ok());
@@ -347,18 +353,9 @@ TEST(Bounds, BytesThatMustLeaveANodeTakeTheirTime) {
   hardware.sources = {{"", {SourceKind::Datasheet, "a test"}}};
   ParallelLayout layout;
   layout.data = layout.expert = 32;
-  Timeline timeline;
-  timeline.rank_count = 32;
-  Operator op;
-  op.id = OpId(0);
-  op.kind = OpKind::Dispatch;
-  op.lane = Lane::Comm;
-  op.layer = LayerId(1);
-  op.communication = Communication{Collective::AllToAll, Group::Expert, Bytes(8'000'000)};
-  timeline.plan.operators = {op};
+  Timeline timeline = one_dispatch(32, Duration(700'000));
   // Eight ranks send three quarters of 8 MB out of their node over eight links of 10 GB/s: 0.6 ms. NVLink alone would
   // allow 0.08 ms.
-  timeline.spans = {{OpId(0), Rank(0), Lane::Comm, 0, Instant{}, Instant(Duration(700'000))}};
   EXPECT_TRUE(check_bounds(timeline, layout, hardware).ok());
   timeline.spans[0].end = Instant(Duration(400'000));
   const Status beyond = check_bounds(timeline, layout, hardware);
