@@ -5,7 +5,7 @@ namespace moecast::cpu {
 namespace {
 
 /// Columns of the pre-activation for each of the activation: a gate stands before what it multiplies.
-std::int64_t input_factor(Activation kind) { return kind == Activation::SwiGlu || kind == Activation::GeGlu ? 2 : 1; }
+std::int64_t input_factor(Activation kind) { return is_gated(kind) ? 2 : 1; }
 
 }  // namespace
 

@@ -14,7 +14,11 @@ template <typename T>
 class Chooser {
  public:
   explicit Chooser(const GateCall<T>& call)
-      : call_(call), open_(at(call.experts)), group_open_(at(call.rule.groups)), keys_(at(call.experts)) {}
+      : call_(call),
+        open_(at(call.experts)),
+        group_open_(at(call.rule.groups)),
+        group_scores_(at(call.rule.groups)),
+        keys_(at(call.experts)) {}
 
   /// What experts are ranked by.
   std::vector<T>& keys() { return keys_; }
@@ -30,10 +34,11 @@ class Chooser {
   void keep_best_groups() {
     const Index size = call_.experts / call_.rule.groups;
     std::fill(group_open_.begin(), group_open_.end(), false);
+    for (Index g = 0; g < call_.rule.groups; ++g) group_scores_[at(g)] = group_score(g, size);
     for (Index i = 0; i < call_.rule.top_groups; ++i) {
       Index best = -1;
       for (Index g = 0; g < call_.rule.groups; ++g) {
-        if (!group_open_[at(g)] && (best < 0 || group_score(g, size) > group_score(best, size))) best = g;
+        if (!group_open_[at(g)] && (best < 0 || group_scores_[at(g)] > group_scores_[at(best)])) best = g;
       }
       group_open_[at(best)] = true;
     }
@@ -91,6 +96,7 @@ class Chooser {
 
   const GateCall<T>& call_;
   std::vector<bool> open_, group_open_;
+  std::vector<T> group_scores_;
   std::vector<T> keys_;
 };
 

@@ -80,10 +80,11 @@ class ExpectedChoice {
  public:
   /// `h`: logits of the token with noise.
   ExpectedChoice(const GateCall<T>& call, Index token, const T* h) : call_(call), token_(token), h_(h) {
+    if (call.rule.top_k >= call.experts) return;  // every expert is chosen
     std::vector<Index> order(at(call.experts));
     for (Index e = 0; e < call.experts; ++e) order[at(e)] = e;
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return h[a] > h[b]; });
-    if (call.rule.top_k >= call.experts) return;  // every expert is chosen
+    std::partial_sort(order.begin(), order.begin() + call.rule.top_k + 1, order.end(),
+                      [&](Index a, Index b) { return h[a] != h[b] ? h[a] > h[b] : a < b; });
     last_in_ = order[at(call.rule.top_k - 1)];
     first_out_ = order[at(call.rule.top_k)];
   }

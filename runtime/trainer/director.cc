@@ -11,6 +11,13 @@
 namespace moecast {
 namespace {
 
+/// Of an even number the larger of the middle two.
+Duration upper_median(std::vector<Duration> times) {
+  const auto middle = times.begin() + std::ssize(times) / 2;
+  std::ranges::nth_element(times, middle);
+  return *middle;
+}
+
 constexpr std::int64_t kColdSteps = 2;  // caches, page faults, threads that start
 constexpr std::int64_t kSlotSteps = 6;  // run with slot 1 before an open slot is chosen; the cold ones not counted
 constexpr std::int64_t kValidationBatches = 8;  // at most
@@ -202,21 +209,17 @@ void Director::record(Outcomes outcomes) {
 }
 
 void Director::add_load(Outcomes outcomes) {
-  for (const std::optional<StepOutcome>& outcome : outcomes) {
-    for (std::size_t block = 0; block < routed_.size(); ++block) {
-      const std::vector<std::int64_t>& counts = outcome->routed[block];
-      routed_[block].resize(counts.size());
-      for (std::size_t e = 0; e < counts.size(); ++e) routed_[block][e] += static_cast<double>(counts[e]);
-      dropped_[block] += static_cast<double>(outcome->dropped[block]);
-    }
-  }
   for (std::size_t block = 0; block < routed_.size(); ++block) {
-    if (routed_[block].empty()) continue;
-    LayerTokens tokens{LayerId(static_cast<std::int32_t>(block)), std::vector<std::int64_t>(routed_[block].size()), 0};
+    const std::size_t choices = outcomes.front()->routed[block].size();
+    if (choices == 0) continue;
+    LayerTokens tokens{LayerId(static_cast<std::int32_t>(block)), std::vector<std::int64_t>(choices), 0};
     for (const std::optional<StepOutcome>& outcome : outcomes) {
-      for (std::size_t e = 0; e < tokens.routed.size(); ++e) tokens.routed[e] += outcome->routed[block][e];
+      for (std::size_t e = 0; e < choices; ++e) tokens.routed[e] += outcome->routed[block][e];
       tokens.dropped += outcome->dropped[block];
     }
+    routed_[block].resize(choices);
+    for (std::size_t e = 0; e < choices; ++e) routed_[block][e] += static_cast<double>(tokens.routed[e]);
+    dropped_[block] += static_cast<double>(tokens.dropped);
     result_.steps.back().tokens.push_back(std::move(tokens));
   }
 }
@@ -254,8 +257,8 @@ std::optional<std::int64_t> Director::shortest_interval(const CheckpointReport& 
   for (const SavedCheckpoint& saved : report.saved) persist = std::max(persist, saved.persist);
   std::vector<Duration> times;
   for (const StepRecord& step : result_.steps) times.push_back(step.time);
-  std::ranges::nth_element(times, times.begin() + std::ssize(times) / 2);
-  return static_cast<std::int64_t>(std::ceil(seconds(persist) / std::max(1e-9, seconds(times[times.size() / 2]))));
+  return static_cast<std::int64_t>(
+      std::ceil(seconds(persist) / std::max(1e-9, seconds(upper_median(std::move(times))))));
 }
 
 /// Median over steps and ranks of the time from the first operator's start to the update's.
@@ -268,9 +271,7 @@ Duration Director::forward_backward() const {
   }
   std::vector<Duration> times;
   for (const auto& [key, ends] : of_step) times.push_back(ends.second - ends.first);
-  if (times.empty()) return {};
-  std::ranges::nth_element(times, times.begin() + std::ssize(times) / 2);
-  return times[times.size() / 2];
+  return times.empty() ? Duration{} : upper_median(std::move(times));
 }
 
 void Director::choose_slots() {

@@ -42,7 +42,7 @@ bool all_finite(StepContext& context, const Tensor& tensor) {
 
 /// Rows of the experts' buffers that hold tokens.
 Tensor used_rows(const StepContext& context, Routing routing) {
-  const ChunkExchange& last = context.exchanges[routing.block][routing.index()].chunks.back();
+  const ChunkExchange& last = exchange_of(context, routing).chunks.back();
   return routed_state(context, routing).active.slice(0, last.first_row + last.row_count);
 }
 

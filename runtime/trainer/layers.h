@@ -6,6 +6,11 @@ namespace moecast {
 
 /// Pieces that several operators share, on the compute lane.
 
+/// The first elements of a temporary that layers of several sizes share, as [rows, columns].
+[[nodiscard]] inline Tensor part(const Tensor& temporary, std::int64_t rows, std::int64_t columns) {
+  return Tensor(temporary.data, temporary.dtype, {rows, columns});
+}
+
 /// y = norm(x) into state.y.
 void norm_forward(StepContext& context, const NormView& norm, const Tensor& x, const NormState& state);
 /// dx (+)= gradient at x, where dy is that at norm(x).

@@ -58,9 +58,7 @@ std::vector<std::string> expert_names(const ExpertIndex& experts) {
 RankCheckpoint::RankCheckpoint(Options options)
     : options_(std::move(options)),
       identity_(identity_of(options_.model)),
-      expert_names_(expert_names(options_.inventory.experts())) {
-  for (const ParameterStore::Entry& entry : options_.store.entries()) entries_[entry.parameter.name] = &entry;
-}
+      expert_names_(expert_names(options_.inventory.experts())) {}
 
 Result<std::optional<RestoredRank>> RankCheckpoint::open(bool resume) {
   std::optional<RestoredRank> restored;
@@ -181,7 +179,7 @@ SnapshotRequest RankCheckpoint::request(const SnapshotOrder& order) const {
        rank_slices(options_.inventory, options_.config.policy, order.selection, options_.rank)) {
     const auto index = static_cast<std::size_t>(slice.parameter);
     const Parameter& parameter = options_.inventory.parameters()[index];
-    const Part held = part(slice.component, *entries_.at(parameter.name));
+    const Part held = part(slice.component, options_.store.entry(parameter.name));
     const ElementRange range = slice.elements;
     request.slices.push_back({parameter.name, slice.component, parameter.shape, range, unit_of(index),
                               held.data.slice(range.begin - held.elements.begin, range.end - held.elements.begin),
@@ -194,11 +192,11 @@ std::vector<RestoreTarget> RankCheckpoint::targets() const {
   std::vector<RestoreTarget> out;
   const std::vector<Parameter>& all = options_.inventory.parameters();
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const auto entry = entries_.find(all[i].name);
-    if (entry == entries_.end()) continue;
+    if (!options_.store.has(all[i].name)) continue;
+    const ParameterStore::Entry& entry = options_.store.entry(all[i].name);
     for (const Component component : kSavedComponents) {
       if (options_.inventory.bytes_per_element(component) == 0) continue;
-      const Part wanted = part(component, *entry->second);
+      const Part wanted = part(component, entry);
       out.push_back({all[i].name, component, wanted.elements, unit_of(i), wanted.data});
     }
   }
@@ -208,9 +206,9 @@ std::vector<RestoreTarget> RankCheckpoint::targets() const {
 /// Masters of the weights' own type are not saved; where ZeRO divides them they are no weights either.
 void RankCheckpoint::renew_masters() const {
   if (options_.inventory.bytes_per_element(Component::Master) > 0) return;
-  for (const auto& [name, entry] : entries_) {
-    const Part master = part(Component::Master, *entry);
-    const Tensor weight = part(Component::Weight, *entry).data.slice(master.elements.begin, master.elements.end);
+  for (const ParameterStore::Entry& entry : options_.store.entries()) {
+    const Part master = part(Component::Master, entry);
+    const Tensor weight = part(Component::Weight, entry).data.slice(master.elements.begin, master.elements.end);
     if (weight.data == master.data.data || weight.element_count() == 0) continue;
     options_.backend.copy(Lane::CopyIn, master.data, weight);
   }

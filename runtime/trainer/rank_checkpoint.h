@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -97,7 +96,6 @@ class RankCheckpoint {
   Options options_;
   ModelIdentity identity_;
   std::vector<std::string> expert_names_;
-  std::map<std::string, const ParameterStore::Entry*> entries_;  // by name
   std::unique_ptr<CheckpointEngine> engine_;
 };
 

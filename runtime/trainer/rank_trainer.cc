@@ -128,6 +128,17 @@ StepOutcome RankTrainer::read_outcome() {
   return outcome;
 }
 
+template <typename Use>
+void RankTrainer::for_values(const Tensor& values, Use use) {
+  staging_.resize(static_cast<std::size_t>(values.bytes().count()));
+  context_->backend.download(kLane, staging_.data(), values);
+  context_->backend.synchronize(kLane);
+  for (std::int64_t i = 0; i < values.element_count(); ++i) {
+    use(i, values.dtype == DType::F64 ? reinterpret_cast<const double*>(staging_.data())[i]
+                                      : static_cast<double>(reinterpret_cast<const float*>(staging_.data())[i]));
+  }
+}
+
 void RankTrainer::read_losses(StepOutcome& outcome) {
   const Activations& states = context_->states;
   outcome.token_count = states.head.loss.element_count();
@@ -145,13 +156,8 @@ void RankTrainer::read_losses(StepOutcome& outcome) {
 
 /// `losses` is [M,3].
 void RankTrainer::add_losses(const Tensor& losses, double share, RouterLosses& sum) {
-  std::array<double*, 3> each = {&sum.importance, &sum.load, &sum.z};
-  for (std::int64_t row = 0; row < losses.shape[0]; ++row) {
-    for (std::size_t i = 0; i < each.size(); ++i) {
-      const std::int64_t at = row * 3 + static_cast<std::int64_t>(i);
-      *each[i] += share * sum_of(losses.reshaped({losses.element_count()}).slice(at, at + 1));
-    }
-  }
+  const std::array<double*, 3> each = {&sum.importance, &sum.load, &sum.z};
+  for_values(losses, [&](std::int64_t i, double value) { *each[static_cast<std::size_t>(i % 3)] += share * value; });
 }
 
 void RankTrainer::read_routing(std::size_t block, StepOutcome& outcome) {
@@ -181,14 +187,8 @@ void RankTrainer::add_counts(const Tensor& counts, const MoeFfn& moe, std::size_
 }
 
 double RankTrainer::sum_of(const Tensor& values) {
-  staging_.resize(static_cast<std::size_t>(values.bytes().count()));
-  context_->backend.download(kLane, staging_.data(), values);
-  context_->backend.synchronize(kLane);
   double sum = 0;
-  for (std::int64_t i = 0; i < values.element_count(); ++i) {
-    sum += values.dtype == DType::F64 ? reinterpret_cast<const double*>(staging_.data())[i]
-                                      : static_cast<double>(reinterpret_cast<const float*>(staging_.data())[i]);
-  }
+  for_values(values, [&](std::int64_t, double value) { sum += value; });
   return sum;
 }
 

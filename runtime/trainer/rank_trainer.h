@@ -77,6 +77,9 @@ class RankTrainer {
   void add_losses(const Tensor& losses, double share, RouterLosses& sum);
   void read_routing(std::size_t block, StepOutcome& outcome);
   void add_counts(const Tensor& counts, const MoeFfn& moe, std::size_t block, StepOutcome& outcome);
+  /// Calls use(i, value) for each element of a tensor on the device.
+  template <typename Use>
+  void for_values(const Tensor& values, Use use);
   [[nodiscard]] double sum_of(const Tensor& values);
 
   RankTrainerOptions options_;

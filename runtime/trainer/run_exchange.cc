@@ -19,14 +19,6 @@ std::vector<Segment> count_segments(std::int64_t ranks) {
   return segments;
 }
 
-ExchangePlan& exchange_of(StepContext& context, Routing routing) {
-  return context.exchanges[routing.block][routing.index()];
-}
-
-RoutedTemporaries& temporaries_of(StepContext& context, Routing routing) {
-  return context.states.temporary.routed[routing.index()];
-}
-
 Communicator& expert_group(StepContext& context) { return context.groups.at(Group::Expert); }
 
 Status from_tokens_to_experts(StepContext& context, Routing routing, std::size_t chunk, const Tensor& send,
@@ -60,28 +52,29 @@ Status exchange_counts(StepContext& context, Routing routing, std::int64_t micro
   RETURN_IF_ERROR(expert_group(context).all_to_all(sent, segments, state.received_count, segments));
   const Rows sent_rows = read_counts(context.backend, sent);
   const Rows received_rows = read_counts(context.backend, state.received_count);
-  plan_exchange({sent_rows, received_rows, ranks}, context.chunk_count, exchange_of(context, routing));
+  plan_exchange({sent_rows, received_rows, ranks}, context.chunk_count,
+                context.exchanges[routing.block][routing.index()]);
   return {};
 }
 
 Status dispatch_forward(StepContext& context, Routing routing, std::size_t chunk) {
-  return from_tokens_to_experts(context, routing, chunk, temporaries_of(context, routing).send,
+  return from_tokens_to_experts(context, routing, chunk, routed_temporaries(context, routing).send,
                                 routed_state(context, routing).received);
 }
 
 Status combine_forward(StepContext& context, Routing routing, std::size_t chunk) {
-  return from_experts_to_tokens(context, routing, chunk, temporaries_of(context, routing).expert_out,
+  return from_experts_to_tokens(context, routing, chunk, routed_temporaries(context, routing).expert_out,
                                 routed_state(context, routing).rows);
 }
 
 Status combine_backward(StepContext& context, Routing routing, std::size_t chunk) {
-  return from_tokens_to_experts(context, routing, chunk, temporaries_of(context, routing).drows,
-                                temporaries_of(context, routing).dexpert_out);
+  return from_tokens_to_experts(context, routing, chunk, routed_temporaries(context, routing).drows,
+                                routed_temporaries(context, routing).dexpert_out);
 }
 
 Status dispatch_backward(StepContext& context, Routing routing, std::size_t chunk) {
-  return from_experts_to_tokens(context, routing, chunk, temporaries_of(context, routing).dreceived,
-                                temporaries_of(context, routing).dsend);
+  return from_experts_to_tokens(context, routing, chunk, routed_temporaries(context, routing).dreceived,
+                                routed_temporaries(context, routing).dsend);
 }
 
 }  // namespace moecast

@@ -5,11 +5,6 @@ namespace {
 
 constexpr Lane kLane = Lane::Compute;
 
-/// The first elements of a shared temporary, as [T, columns].
-Tensor part(const Tensor& temporary, std::int64_t rows, std::int64_t columns) {
-  return Tensor(temporary.data, temporary.dtype, {rows, columns});
-}
-
 /// y = FFN(norm(h)).
 void ffn_forward(StepContext& context, const FfnView& view, const Tensor& h, const FfnState& state, const Tensor& y) {
   norm_forward(context, view.norm, h, state.norm);

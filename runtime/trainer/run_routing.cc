@@ -6,11 +6,6 @@ namespace {
 
 constexpr Lane kLane = Lane::Compute;
 
-/// The first elements of a temporary that layers of several sizes share.
-Tensor part(const Tensor& temporary, std::int64_t rows, std::int64_t columns) {
-  return Tensor(temporary.data, temporary.dtype, {rows, columns});
-}
-
 Tensor send_part(const Tensor& temporary, const RoutedState& state) {
   return part(temporary, state.rows.shape[0], state.rows.shape[1]);
 }
@@ -27,15 +22,11 @@ struct ExpertRows {
 };
 
 ExpertRows expert_rows(const StepContext& context, Routing routing, std::size_t chunk) {
-  return {context.exchanges[routing.block][routing.index()].chunks[chunk]};
-}
-
-RoutedTemporaries& temporaries_of(StepContext& context, Routing routing) {
-  return context.states.temporary.routed[routing.index()];
+  return {exchange_of(context, routing).chunks[chunk]};
 }
 
 Tensor dweight_of(StepContext& context, Routing routing) {
-  return part(temporaries_of(context, routing).dweight, context.tokens(), context.moe(routing.block).choices());
+  return part(routed_temporaries(context, routing).dweight, context.tokens(), context.moe(routing.block).choices());
 }
 
 /// Draws differ from step to step and layer to layer; a hash table does not change.
@@ -111,6 +102,14 @@ GateTensors gate_tensors(const RoutedState& state, std::int64_t micro_batch) {
   return tensors;
 }
 
+const ExchangePlan& exchange_of(const StepContext& context, Routing routing) {
+  return context.exchanges[routing.block][routing.index()];
+}
+
+RoutedTemporaries& routed_temporaries(StepContext& context, Routing routing) {
+  return context.states.temporary.routed[routing.index()];
+}
+
 const RoutedState& routed_state(const StepContext& context, Routing routing) {
   const BlockState& state = context.states.blocks[routing.block];
   return routing.second ? state.second : state.routed;
@@ -154,7 +153,7 @@ void gate_backward(StepContext& context, Routing routing, std::int64_t micro_bat
   const RoutedView& view = context.parameters.blocks[routing.block].routed;
   const RoutedState& state = routed_state(context, routing);
   const Temporaries& temporary = context.states.temporary;
-  const Tensor& drouted = temporaries_of(context, routing).drouted;
+  const Tensor& drouted = routed_temporaries(context, routing).drouted;
   const MoeFfn& moe = context.moe(routing.block);
   if (moe.gate.has_weights()) {
     const double share = context.gate_loss_share(moe);
@@ -177,13 +176,13 @@ void gate_backward(StepContext& context, Routing routing, std::int64_t micro_bat
 
 void encode_forward(StepContext& context, Routing routing) {
   const RoutedState& state = routed_state(context, routing);
-  context.backend.permute(kLane, state.norm.y, state.row, send_part(temporaries_of(context, routing).send, state));
+  context.backend.permute(kLane, state.norm.y, state.row, send_part(routed_temporaries(context, routing).send, state));
 }
 
 /// With zero experts the gradient that goes through them is there already.
 void encode_backward(StepContext& context, Routing routing) {
   const RoutedState& state = routed_state(context, routing);
-  const RoutedTemporaries& temporary = temporaries_of(context, routing);
+  const RoutedTemporaries& temporary = routed_temporaries(context, routing);
   context.backend.permute_backward(kLane, send_part(temporary.dsend, state), state.row, temporary.drouted,
                                    context.moe(routing.block).zero_expert_count > 0);
 }
@@ -224,14 +223,14 @@ void decode_backward(StepContext& context, std::size_t block) {
   const Tensor& dsum = routed.mixed.empty() ? temporary.g : temporary.dmixed;
   if (moe.zero_expert_count > 0) {
     context.backend.scaled_rows_backward(kLane, dsum, routed.norm.y, routed.zero_weight,
-                                         temporaries_of(context, {block, false}).drouted, temporary.dzero);
+                                         routed_temporaries(context, {block, false}).drouted, temporary.dzero);
   }
   for (const bool second : {false, true}) {
     if (second && !moe.double_gate) continue;
     const Routing routing{block, second};
     const RoutedState& state = routed_state(context, routing);
     context.backend.unpermute_backward(kLane, dsum, state.rows, state.row, state.weight,
-                                       send_part(temporaries_of(context, routing).drows, state),
+                                       send_part(routed_temporaries(context, routing).drows, state),
                                        dweight_of(context, routing));
   }
 }
@@ -244,13 +243,13 @@ void expert_forward(StepContext& context, Routing routing, std::size_t chunk) {
   grouped_linear(context, view.in, rows.of(state.received), offsets, rows.of(state.pre));
   context.backend.activation(kLane, context.model.activation, rows.of(state.pre), rows.of(state.active));
   grouped_linear(context, view.out, rows.of(state.active), offsets,
-                 rows.of(temporaries_of(context, routing).expert_out));
+                 rows.of(routed_temporaries(context, routing).expert_out));
 }
 
 void expert_backward(StepContext& context, Routing routing, std::size_t chunk) {
   const RoutedView& view = context.parameters.blocks[routing.block].routed;
   const RoutedState& state = routed_state(context, routing);
-  const RoutedTemporaries& temporary = temporaries_of(context, routing);
+  const RoutedTemporaries& temporary = routed_temporaries(context, routing);
   const ExpertRows rows = expert_rows(context, routing, chunk);
   const std::vector<std::int64_t>& offsets = rows.chunk.offsets;
   const Tensor dactive = rows.of(context.states.temporary.expert_dactive, state.active.shape[1]);
@@ -264,7 +263,7 @@ void expert_backward(StepContext& context, Routing routing, std::size_t chunk) {
 void expert_weight_gradient(StepContext& context, Routing routing, std::size_t chunk) {
   const RoutedView& view = context.parameters.blocks[routing.block].routed;
   const RoutedState& state = routed_state(context, routing);
-  const RoutedTemporaries& temporary = temporaries_of(context, routing);
+  const RoutedTemporaries& temporary = routed_temporaries(context, routing);
   const ExpertRows rows = expert_rows(context, routing, chunk);
   const std::vector<std::int64_t>& offsets = rows.chunk.offsets;
   const Tensor dpre = rows.of(temporary.expert_dpre, state.pre.shape[1]);

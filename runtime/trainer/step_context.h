@@ -75,6 +75,8 @@ struct StepContext {
 [[nodiscard]] GateTensors gate_tensors(const RoutedState& state, std::int64_t micro_batch);
 
 [[nodiscard]] const RoutedState& routed_state(const StepContext& context, Routing routing);
+[[nodiscard]] const ExchangePlan& exchange_of(const StepContext& context, Routing routing);
+[[nodiscard]] RoutedTemporaries& routed_temporaries(StepContext& context, Routing routing);
 /// Where a gate and its experts read their input (ScMoE, arXiv 2404.05019, section 3.1): the shortcut tensor, or the
 /// block's own for the second routing of a double gate (appendix A.2).
 [[nodiscard]] const Tensor& routed_tensor(const StepContext& context, Routing routing);

@@ -71,54 +71,41 @@ Lanes<T> logistic(const Lanes<T>& x) {
   return T(1) / (T(1) + (-x).exp());
 }
 
-/// SwiGLU (Shazeer, arXiv 2002.05202, section 2): silu(gate) * up with silu(x) = x sigmoid(x).
-template <typename T>
-void swiglu(const T* gate, T* out, Index width) {
+/// Gated units (Shazeer, arXiv 2002.05202, section 2): x share(x) * up. SwiGLU has silu(x) = x sigmoid(x), GEGLU has
+/// GELU(x) = x Phi(x).
+template <typename T, typename Share>
+void gated(const T* gate, T* out, Index width, Share share) {
   const T* up = gate + width;
   for_blocks<T>(width, [&](auto block) {
     const Lanes<T> x = block.load(gate);
-    block.store(out, x * logistic<T>(x) * block.load(up));
+    block.store(out, x * share(x) * block.load(up));
   });
 }
 
-/// silu'(x) = s (1 + x (1 - s)), s = sigmoid(x).
-template <typename T>
-void swiglu_backward(const T* gate, const T* dout, T* dgate, Index width) {
+/// slope(x, s) is the derivative of x share(x), with s = share(x).
+template <typename T, typename Share, typename Slope>
+void gated_backward(const T* gate, const T* dout, T* dgate, Index width, Share share, Slope slope) {
   const T* up = gate + width;
   T* dup = dgate + width;
   for_blocks<T>(width, [&](auto block) {
     const Lanes<T> x = block.load(gate);
-    const Lanes<T> s = logistic<T>(x);
+    const Lanes<T> s = share(x);
     const Lanes<T> dy = block.load(dout);
-    const Lanes<T> slope = s * (T(1) + x * (T(1) - s));
-    const Lanes<T> dx = dy * block.load(up) * slope;
+    const Lanes<T> dx = dy * block.load(up) * slope(x, s);
     block.store(dup, dy * x * s);
     block.store(dgate, dx);
   });
 }
 
-/// GEGLU (Shazeer, arXiv 2002.05202, section 2): GELU(gate) * up.
+/// silu'(x) = s (1 + x (1 - s)), s = sigmoid(x).
 template <typename T>
-void geglu(const T* gate, T* out, Index width) {
-  const T* up = gate + width;
-  for_blocks<T>(width, [&](auto block) {
-    const Lanes<T> x = block.load(gate);
-    block.store(out, x * normal_cdf<T>(x) * block.load(up));
-  });
+Lanes<T> silu_slope(const Lanes<T>& x, const Lanes<T>& s) {
+  return s * (T(1) + x * (T(1) - s));
 }
 
 template <typename T>
-void geglu_backward(const T* gate, const T* dout, T* dgate, Index width) {
-  const T* up = gate + width;
-  T* dup = dgate + width;
-  for_blocks<T>(width, [&](auto block) {
-    const Lanes<T> x = block.load(gate);
-    const Lanes<T> cdf = normal_cdf<T>(x);
-    const Lanes<T> dy = block.load(dout);
-    const Lanes<T> dx = dy * block.load(up) * (cdf + x * normal_density<T>(x));
-    block.store(dup, dy * x * cdf);
-    block.store(dgate, dx);
-  });
+Lanes<T> gelu_slope(const Lanes<T>& x, const Lanes<T>& cdf) {
+  return cdf + x * normal_density<T>(x);
 }
 
 template <typename T>
@@ -129,10 +116,10 @@ void activation(Activation kind, const T* pre, T* out, Index rows, Index width) 
     case Activation::Relu:
       return relu(pre, out, rows * width);
     case Activation::SwiGlu:
-      for (Index r = 0; r < rows; ++r) swiglu(pre + r * 2 * width, out + r * width, width);
+      for (Index r = 0; r < rows; ++r) gated(pre + r * 2 * width, out + r * width, width, logistic<T>);
       return;
     case Activation::GeGlu:
-      for (Index r = 0; r < rows; ++r) geglu(pre + r * 2 * width, out + r * width, width);
+      for (Index r = 0; r < rows; ++r) gated(pre + r * 2 * width, out + r * width, width, normal_cdf<T>);
       return;
   }
 }
@@ -146,12 +133,13 @@ void activation_backward(Activation kind, const T* pre, const T* dout, T* dpre, 
       return relu_backward(pre, dout, dpre, rows * width);
     case Activation::SwiGlu:
       for (Index r = 0; r < rows; ++r) {
-        swiglu_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width);
+        gated_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width, logistic<T>, silu_slope<T>);
       }
       return;
     case Activation::GeGlu:
       for (Index r = 0; r < rows; ++r) {
-        geglu_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width);
+        gated_backward(pre + r * 2 * width, dout + r * width, dpre + r * 2 * width, width, normal_cdf<T>,
+                       gelu_slope<T>);
       }
       return;
   }
