@@ -174,8 +174,6 @@ Status search_interval(const CommandContext& context, const CampaignFile& file) 
   return context.print_json(with_heading(file, to_json(search)));
 }
 
-const std::vector<std::string> kOwnOptions = {"replicas", "seed", "threads", "failures", "best-interval"};
-
 }  // namespace
 
 bool is_campaign(const JsonDocument& document) {
@@ -228,9 +226,9 @@ std::vector<OptionSpec> campaign_options() {
 }
 
 Status refuse_campaign_options(const Arguments& arguments) {
-  for (const std::string& name : kOwnOptions) {
-    if (arguments.flag(name)) {
-      return Error{ErrorKind::BadInput, "--" + name, "belongs to campaigns; this is a scenario of a step"};
+  for (const OptionSpec& option : campaign_options()) {
+    if (arguments.flag(option.name)) {
+      return Error{ErrorKind::BadInput, "--" + option.name, "belongs to campaigns; this is a scenario of a step"};
     }
   }
   return {};

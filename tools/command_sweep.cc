@@ -25,11 +25,7 @@ using Json = nlohmann::ordered_json;
 Result<SweepResult> load(const CommandContext& context) {
   Result<JsonDocument> document = read_document(context.arguments.positionals().front(), context.arguments);
   if (!document.ok()) return document.error();
-  Result<SweepSpec> spec = read_sweep(std::move(document).value());
-  if (!spec.ok()) return spec.error();
-  Result<std::vector<SweepPoint>> points = sweep_points(*spec);
-  if (!points.ok()) return points.error();
-  return SweepResult{std::move(spec).value(), std::move(points).value(), {}};
+  return sweep_of(std::move(document).value());
 }
 
 /// Of this process; of several on a machine each takes one unless told otherwise.

@@ -64,9 +64,6 @@ Result<ValidatedPair> load_pair(const fs::path& measured_path, const fs::path& p
   return ValidatedPair{measured->name(), compare(measured->recorded.timeline, predicted->timeline)};
 }
 
-std::string percent(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
-std::string signed_percent(double fraction) { return fmt::format("{:+.1f} %", 100 * fraction); }
-
 /// Measured and predicted in one cell.
 std::string both(const std::string& measured, const std::string& predicted) {
   return fmt::format("{} / {}", measured, predicted);

@@ -12,6 +12,7 @@
 #include "tools/result_json.h"
 #include "tools/revision.h"
 #include "tools/sweep_report.h"
+#include "tools/table.h"
 
 namespace moecast {
 namespace {
@@ -158,8 +159,6 @@ Json verdict_json(const ReportContent& content) {
           {"tolerance", content.tolerance ? Json(*content.tolerance) : Json()},
           {"pass", content.tolerance ? Json(verdict.pass()) : Json()}};
 }
-
-std::string percent(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
 
 Json profile_json(const std::optional<HardwareProfile>& profile) {
   if (!profile) return nullptr;

@@ -84,6 +84,17 @@ Json point_json(const SweepResult& result, const SweepRow* row) {
   return row == nullptr ? Json() : row_json(result, *row);
 }
 
+/// Of results.csv and results.jsonl: point, axes, replicas, feasible, problem, metrics.
+std::vector<std::string> result_columns(const SweepSpec& spec) {
+  std::vector<std::string> out = {"point"};
+  for (const SweepAxis& axis : spec.axes) {
+    for (const AxisTrack& track : axis.tracks) out.push_back(track.column());
+  }
+  for (const char* name : {"replicas", "feasible", "problem"}) out.emplace_back(name);
+  for (const SweepMetric& metric : sweep_metrics(spec.kind)) out.push_back(metric.column());
+  return out;
+}
+
 }  // namespace
 
 Json axes_json(const SweepSpec& spec, const SweepPoint& point) {
@@ -101,16 +112,6 @@ Json axes_json(const SweepSpec& spec, const SweepPoint& point) {
       }
     }
   }
-  return out;
-}
-
-std::vector<std::string> result_columns(const SweepSpec& spec) {
-  std::vector<std::string> out = {"point"};
-  for (const SweepAxis& axis : spec.axes) {
-    for (const AxisTrack& track : axis.tracks) out.push_back(track.column());
-  }
-  for (const char* name : {"replicas", "feasible", "problem"}) out.emplace_back(name);
-  for (const SweepMetric& metric : sweep_metrics(spec.kind)) out.push_back(metric.column());
   return out;
 }
 
@@ -205,14 +206,20 @@ bool read_row(const SweepResult& result, const std::string& line, SweepRow& row)
 
 }  // namespace
 
-Result<SweepResult> load_sweep_result(const fs::path& folder) {
-  Result<JsonDocument> document = JsonDocument::read(folder / "sweep.json");
-  if (!document.ok()) return document.error();
-  Result<SweepSpec> spec = read_sweep(std::move(document).value());
+Result<SweepResult> sweep_of(JsonDocument document) {
+  Result<SweepSpec> spec = read_sweep(std::move(document));
   if (!spec.ok()) return spec.error();
   Result<std::vector<SweepPoint>> points = sweep_points(*spec);
   if (!points.ok()) return points.error();
-  SweepResult result{std::move(spec).value(), std::move(points).value(), {}};
+  return SweepResult{std::move(spec).value(), std::move(points).value(), {}};
+}
+
+Result<SweepResult> load_sweep_result(const fs::path& folder) {
+  Result<JsonDocument> document = JsonDocument::read(folder / "sweep.json");
+  if (!document.ok()) return document.error();
+  Result<SweepResult> sweep = sweep_of(std::move(document).value());
+  if (!sweep.ok()) return sweep.error();
+  SweepResult result = std::move(sweep).value();
   const Result<std::string> text = read_file(folder / "results.jsonl");
   if (!text.ok()) return text.error();
   std::int64_t line_number = 0;

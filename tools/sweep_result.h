@@ -27,8 +27,6 @@ struct SweepResult {
   }
 };
 
-/// The columns of results.csv and results.jsonl: point, axes, replicas, feasible, problem, metrics.
-[[nodiscard]] std::vector<std::string> result_columns(const SweepSpec& spec);
 [[nodiscard]] std::string results_csv(const SweepResult& result);
 [[nodiscard]] std::string results_jsonl(const SweepResult& result);
 [[nodiscard]] nlohmann::ordered_json sweep_json(const SweepSpec& spec);
@@ -39,6 +37,8 @@ struct SweepResult {
 
 /// Is this a folder that a finished sweep has written?
 [[nodiscard]] bool is_sweep_result(const std::filesystem::path& folder);
+/// A sweep file and its points, without rows.
+[[nodiscard]] Result<SweepResult> sweep_of(JsonDocument document);
 /// Reads sweep.json and results.jsonl back. BadInput if they do not go together.
 [[nodiscard]] Result<SweepResult> load_sweep_result(const std::filesystem::path& folder);
 

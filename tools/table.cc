@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "base/assert.h"
 
 namespace moecast {
@@ -45,5 +47,8 @@ std::string Table::text(const Style& style, std::string_view indent) const {
   for (const std::vector<Cell>& cells : rows_) out += line(columns_, widths, cells, style, indent);
   return out;
 }
+
+std::string percent(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
+std::string signed_percent(double fraction) { return fmt::format("{:+.1f} %", 100 * fraction); }
 
 }  // namespace moecast

@@ -35,4 +35,8 @@ class Table {
   std::vector<std::vector<Cell>> rows_;
 };
 
+/// 0.036 as "3.6 %", and with its sign as "+3.6 %".
+[[nodiscard]] std::string percent(double fraction);
+[[nodiscard]] std::string signed_percent(double fraction);
+
 }  // namespace moecast

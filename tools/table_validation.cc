@@ -16,8 +16,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kKeptApart = 2;  // of errors_of
 
-std::string percent(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
-
 std::string errors_table(const std::vector<RowErrors>& parts, const Style& style) {
   Table table({{"rows"},
                {"count", Align::Right},
